@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Linux as the filesystem sees it: one C concept a file, with a safe interface.
+//!
+//! This crate holds all `unsafe` of the module. Each block says what makes it sound; each type states its
+//! invariants. It mirrors the kernel's own operation tables one to one and decides nothing: neither the on-disk
+//! format nor a policy is known here.
+//!
+//! A filesystem is one type, which implements [`file_system_type::FileSystem`] and, for each table of operations, the
+//! trait `Operations` of the file that has the table.
+
+pub mod address_space;
+pub mod block_device;
+pub mod dentry;
+pub mod errno;
+pub mod file;
+pub mod file_system_type;
+pub mod fs_context;
+pub mod fs_parser;
+pub mod inode;
+pub mod inode_cache;
+pub mod iomap;
+pub mod memory_scope;
+pub mod platform;
+pub mod rate_limit;
+pub mod seq_file;
+pub mod statfs;
+pub mod super_block;
+pub mod symlink;
+mod this_module;
+pub mod time;
+pub mod xattr;
+
+/// What the printing macros of the `kernel` crate put before each line.
+const __LOG_PREFIX: &[u8] = b"cairnfs\0";

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Scopes in which allocations do not enter filesystems (include/linux/sched/mm.h).
+//!
+//! An allocation may free caches to get memory, among them this filesystem's own. Who holds a lock that this takes, or
+//! a locked folio, allocates in such a scope.
+
+use cairnfs_bindings as bindings;
+
+/// Runs `action`; what it allocates, by whatever flags, does not call back into a filesystem.
+pub fn without_filesystem_reclaim<R>(action: impl FnOnce() -> R) -> R {
+    // SAFETY: Changes flags of the running task only.
+    let before = unsafe { bindings::cairnfs_helper_memalloc_nofs_save() };
+    let result = action();
+    // SAFETY: `before` is from the call above, in the same task, and scopes are left in the order they nest: `action` is
+    // between the two.
+    unsafe { bindings::cairnfs_helper_memalloc_nofs_restore(before) };
+    result
+}

@@ -1,0 +1,145 @@
+"""From a description of a guest to a guest: the lean kind, and the one with the host's userland.
+
+The lean kind boots an archive of its own in about a second: whatever is booted by the dozen is lean. The other kind is
+virtme-ng's: it shares the host's root, so every program of the host is there, and it takes several seconds.
+"""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from vmlib import accelerator, disks, initramfs, programs, qemu, virtme
+from vmlib.accelerator import Accelerator
+from vmlib.disks import Disk
+from vmlib.environment import REPOSITORY, Environment, VmError
+from vmlib.guest import Guest, GuestError, Launch
+
+_PROBE_TIMEOUT_S = 15.0
+_BOOT_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True)
+class MachineConfig:
+    """What a guest is to have. Two tests with equal configurations may share a boot."""
+
+    disks: tuple[Disk, ...] = ()
+    memory_mib: int = 1024
+    cpus: int = 2
+    network: bool = False
+    host_userland: bool = False
+    cairnfs_module: bool = True
+    kernel_modules: tuple[str, ...] = ()
+    host_programs: tuple[Path, ...] = ()
+    kernel_parameters: tuple[str, ...] = ()
+    tests_folder: Path = initramfs.TESTS_FOLDER
+
+
+@functools.cache
+def build_cairnfs_module(environment: Environment) -> Path:
+    """The module for this kernel; building is short when nothing has changed."""
+    command = [str(REPOSITORY / "scripts/build-module"), f"--kernel={environment.flavour}"]
+    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if result.returncode != 0:
+        raise VmError(f"{result.stdout}the module does not build")
+    return environment.cairnfs_module
+
+
+@functools.cache
+def static_programs(environment: Environment) -> tuple[Path, ...]:
+    """The programs for the guest, built once in a run."""
+    return tuple(programs.build(environment))
+
+
+def modules_of(environment: Environment, config: MachineConfig) -> tuple[Path, ...]:
+    """The modules that a guest is to have: the kernel's own that were asked for, then cairnfs."""
+    modules = initramfs.find_kernel_modules(environment, config.kernel_modules)
+    if config.cairnfs_module:
+        modules.append(build_cairnfs_module(environment))
+    return tuple(modules)
+
+
+def _lean_launch(environment: Environment, config: MachineConfig, chosen: Accelerator) -> Launch:
+    contents = initramfs.Contents(
+        static_programs=static_programs(environment),
+        modules=modules_of(environment, config),
+        host_programs=config.host_programs,
+        tests_folder=config.tests_folder,
+    )
+    machine = qemu.Machine(
+        kernel_image=environment.kernel_image,
+        initramfs=initramfs.build(environment, contents),
+        accelerator=chosen,
+        cpus=config.cpus,
+        memory_mib=config.memory_mib,
+        network=config.network,
+        disks=config.disks,
+        kernel_parameters=config.kernel_parameters,
+    )
+    return functools.partial(qemu.command_line, machine)
+
+
+def _with_blank_disks(config: MachineConfig, launch: Launch) -> Launch:
+    def prepare(folder: Path, socket: Path, console: Path) -> list[str]:
+        empty_blank_disks(config, folder)
+        return launch(folder, socket, console)
+
+    return prepare
+
+
+def empty_blank_disks(config: MachineConfig, folder: Path) -> None:
+    """Makes the blank disks of a guest, or empties them again."""
+    for index, disk in enumerate(config.disks):
+        if path := disk.backing_file(folder, index):
+            disks.make_blank(path, disk.blank_bytes)
+
+
+@functools.cache
+def choose_accelerator(environment: Environment, say: Callable[[str], None] = lambda _: None) -> Accelerator:
+    """KVM if a guest boots with it, else emulation."""
+
+    def boots(candidate: Accelerator) -> bool:
+        say("trying whether a guest boots with KVM (once for each start of this machine)")
+        launch = _lean_launch(environment, MachineConfig(cairnfs_module=False), candidate)
+        try:
+            with Guest(launch, boot_timeout_s=_PROBE_TIMEOUT_S) as guest:
+                return guest.run(["/bin/true"], timeout_s=_PROBE_TIMEOUT_S).exit_code == 0
+        except GuestError:
+            return False
+
+    return accelerator.choose(environment, boots)
+
+
+def make_guest(environment: Environment, config: MachineConfig, console: Path | None = None) -> Guest:
+    """A guest, ready to be started (use it with `with`)."""
+    chosen = choose_accelerator(environment)
+    if config.host_userland:
+        programs_and_modules = static_programs(environment), modules_of(environment, config)
+        launch = virtme.launch(environment, config, chosen, *programs_and_modules)
+        stretch = 3.0
+    else:
+        launch = _lean_launch(environment, config, chosen)
+        stretch = 1.0
+    timeout_s = _BOOT_TIMEOUT_S * stretch * environment.slowness
+    return Guest(_with_blank_disks(config, launch), console, boot_timeout_s=timeout_s)
+
+
+def tests_path(config: MachineConfig) -> str:
+    """Where the tests are in the guest."""
+    return f"{virtme.SHARE}/tests" if config.host_userland else initramfs.GUEST_TESTS
+
+
+def test_environment(config: MachineConfig) -> dict[str, str]:
+    """What a guest test finds in its environment."""
+    names = [f"/dev/vd{letter}" for letter, _ in zip("abcdefghijklmnop", config.disks, strict=False)]
+    environment = {"CAIRNFS_DISKS": " ".join(names), "CAIRNFS_TESTS": tests_path(config)}
+    if config.host_userland:
+        environment["PATH"] = f"{virtme.SHARE}/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        environment["CAIRNFS_MODULES"] = f"{virtme.SHARE}/modules"
+    else:
+        environment["PATH"] = "/bin:/sbin:/usr/bin:/usr/sbin"
+        environment["CAIRNFS_MODULES"] = "/lib/modules/current"
+    return environment

@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Mutated journals: bytes of the ring and of the header pair replaced, some with the CRCs made right afterwards.
+//!
+//! - Outside of the records that recovery needs: nothing may change.
+//! - In a record, its CRC left wrong: it is not applied, nor is anything behind it; and when the header or a later record states
+//!   that it was durable, the mount fails and says so.
+//! - With right CRCs, and in headers: any answer will do, but there is one, without a panic, and soon.
+
+use crate::disk::{Image, SimulatedDisk};
+use crate::platform::RepeatablePlatform;
+use crate::run::{self, Record};
+use crate::states;
+use crate::survey::Survey;
+use crate::workload::Workload;
+use cairnfs_core::error::{Check, Corruption, Error};
+use cairnfs_core::format::block_header;
+use cairnfs_core::format::group::Geometry;
+use cairnfs_core::format::journal::{
+    record_crc, record_seed, JournalHeader, RecordHeader, RECORD_CRC_OFFSET,
+};
+use cairnfs_core::journal::replay::chain::{Record as RingRecord, RingReader};
+use cairnfs_core::journal::replay::{self, Scan};
+use cairnfs_core::units::{Sequence, BLOCK_BYTES};
+use cairnfs_volume::Volume;
+use rand::Rng as _;
+use rand::SeedableRng as _;
+use rand_chacha::ChaCha8Rng;
+use std::collections::BTreeMap;
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::time::{Duration, Instant};
+
+/// Mutations of one workload.
+const MUTATIONS_OF_A_WORKLOAD: u64 = 100;
+/// A mount that takes longer hangs.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What came of mutations.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Mutated journals.
+    pub journals: u64,
+    /// By what was done, and what the mount said.
+    pub answers: BTreeMap<String, u64>,
+    /// What should not have been, with the seed of each.
+    pub violations: Vec<String>,
+}
+
+/// A journal with records in it.
+struct Subject {
+    image: Image,
+    geometry: Geometry,
+    uuid: [u8; 16],
+    header: JournalHeader,
+    chain: Vec<RingRecord>,
+    scan: Scan,
+    digest: u128,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Outside,
+    Record,
+    Forged,
+    Header,
+    ForgedHeader,
+}
+
+/// Mutates `journals` journals, from `seed` on.
+pub fn mutate(seed: u64, journals: u64, deadline: Instant) -> Outcome {
+    let mut outcome = Outcome::default();
+    let mut workload_seed = seed;
+    while outcome.journals < journals && Instant::now() < deadline {
+        let workload = Workload::from_seed(workload_seed);
+        let Ok(record) = run::run(&workload) else {
+            workload_seed += 1;
+            continue;
+        };
+        let mut random = ChaCha8Rng::seed_from_u64(workload_seed);
+        let mut left = MUTATIONS_OF_A_WORKLOAD.min(journals - outcome.journals);
+        while left > 0 {
+            let Some(subject) = subject_of(&workload, &record, &mut random) else { break };
+            for _ in 0..left.min(10) {
+                let judged = catch_unwind(AssertUnwindSafe(|| mutate_one(&subject, &mut random)));
+                match judged {
+                    Ok(Ok(answer)) => *outcome.answers.entry(answer).or_default() += 1,
+                    Ok(Err(what)) => outcome.violations.push(format!("seed {workload_seed}: {what}")),
+                    Err(_) => outcome.violations.push(format!("seed {workload_seed}: a panic")),
+                }
+                outcome.journals += 1;
+                left -= 1;
+            }
+        }
+        workload_seed += 1;
+    }
+    outcome
+}
+
+/// The journal as it stood at a random moment, with at least one record to replay.
+fn subject_of(workload: &Workload, record: &Record, random: &mut ChaCha8Rng) -> Option<Subject> {
+    for _ in 0..20 {
+        let events = random.random_range(1..=record.log.len());
+        let epoch = states::epoch_at(&record.base, &record.log, events);
+        let mut image = epoch.base;
+        for write in epoch.writes {
+            image.write(write.start_byte, &write.bytes);
+        }
+        let geometry = run::geometry(workload);
+        let disk = SimulatedDisk::new(image.clone(), false, true);
+        let platform = RepeatablePlatform::new(1);
+        let superblock = cairnfs_volume::read_superblock(&disk, &platform).ok()?;
+        let header = replay::read_header(&disk, &platform, &superblock, &geometry).ok()?;
+        if header.flags != 0 {
+            continue;
+        }
+        let mut reader = RingReader::try_new(&disk, &platform, &geometry, superblock.uuid).ok()?;
+        let mut chain = Vec::new();
+        let scan = replay::scan(&mut reader, &header, &geometry, &mut |record| {
+            chain.push(*record);
+            Ok(())
+        });
+        let scan = scan.ok()?;
+        if chain.is_empty() {
+            continue;
+        }
+        let volume = Volume::mount(&disk, &platform).ok()?;
+        let digest = Survey::take(&volume).ok()?.digest;
+        return Some(Subject { image, geometry, uuid: superblock.uuid, header, chain, scan, digest });
+    }
+    None
+}
+
+impl Subject {
+    fn ring_byte(&self, position: u64) -> u64 {
+        (self.geometry.journal_start.0 + 2) * BLOCK_BYTES as u64 + position
+    }
+
+    fn length(&self, record: &RingRecord) -> u64 {
+        RecordHeader::SIZE as u64 + u64::from(record.header.payload_bytes)
+    }
+
+    fn record_bytes(&self, record: &RingRecord) -> Vec<u8> {
+        let start = self.ring_byte(record.position.0);
+        let first = start / BLOCK_BYTES as u64;
+        let within = (start % BLOCK_BYTES as u64) as usize;
+        let length = self.length(record) as usize;
+        let mut blocks = vec![0; (within + length).div_ceil(BLOCK_BYTES) * BLOCK_BYTES];
+        self.image.read(first, &mut blocks);
+        blocks[within..within + length].to_vec()
+    }
+
+    /// Whether a position of the ring is needed by recovery.
+    fn is_live(&self, position: u64) -> bool {
+        let (tail, end) = (self.header.tail.position.0, self.scan.stopped_at.tail.position.0);
+        if tail < end {
+            (tail..end).contains(&position)
+        } else {
+            position >= tail || position < end
+        }
+    }
+}
+
+fn change(bytes: &mut [u8], at: usize, random: &mut ChaCha8Rng) {
+    let mask: u8 =
+        if random.random() { 1 << random.random_range(0..8) } else { random.random_range(1..=255) };
+    bytes[at] ^= mask;
+}
+
+fn mutate_one(subject: &Subject, random: &mut ChaCha8Rng) -> Result<String, String> {
+    let mut image = subject.image.clone();
+    let place = [
+        Place::Outside,
+        Place::Record,
+        Place::Record,
+        Place::Forged,
+        Place::Forged,
+        Place::Header,
+        Place::ForgedHeader,
+    ][random.random_range(0..7)];
+    let mut damaged = None;
+    match place {
+        Place::Outside => {
+            let position = random.random_range(0..subject.header.ring_bytes);
+            if subject.is_live(position) {
+                return Ok("outside: none there".into());
+            }
+            let mut byte = [0];
+            random.fill(&mut byte);
+            image.write(subject.ring_byte(position), &byte);
+        }
+        Place::Record => {
+            let index = random.random_range(0..subject.chain.len());
+            let record = &subject.chain[index];
+            let mut bytes = subject.record_bytes(record);
+            for _ in 0..random.random_range(1..4) {
+                let at = random.random_range(0..bytes.len());
+                change(&mut bytes, at, random);
+            }
+            if bytes == subject.record_bytes(record) {
+                return Ok("record: unchanged".into());
+            }
+            image.write(subject.ring_byte(record.position.0), &bytes);
+            damaged = Some(index);
+        }
+        Place::Forged => forge(subject, &mut image, random),
+        Place::Header | Place::ForgedHeader => {
+            let block = subject.geometry.journal_start.0 + random.random_range(0..2);
+            let mut bytes = vec![0; BLOCK_BYTES];
+            image.read(block, &mut bytes);
+            let at = random.random_range(0..200);
+            change(&mut bytes, at, random);
+            if place == Place::ForgedHeader {
+                let platform = RepeatablePlatform::new(1);
+                let _ = block_header::seal(&platform, &mut bytes, Sequence(0));
+            }
+            image.write(block * BLOCK_BYTES as u64, &bytes);
+        }
+    }
+    judge(subject, &image, place, damaged)
+}
+
+/// Changes items of a record, and makes its CRC right and those of all that follow it.
+fn forge(subject: &Subject, image: &mut Image, random: &mut ChaCha8Rng) {
+    let platform = RepeatablePlatform::new(1);
+    let index = random.random_range(0..subject.chain.len());
+    let mut previous_crc = subject.chain[index].header.previous_crc;
+    for (number, record) in subject.chain.iter().enumerate().skip(index) {
+        let mut bytes = subject.record_bytes(record);
+        if number == index {
+            for _ in 0..random.random_range(1..4) {
+                // Rarely in the header, whose position and sequence would only end the chain.
+                let from =
+                    if random.random_range(0..8) == 0 { 0 } else { RecordHeader::SIZE.min(bytes.len() - 1) };
+                let at = random.random_range(from..bytes.len());
+                change(&mut bytes, at, random);
+            }
+        }
+        let Ok(mut header) = RecordHeader::decode(&bytes, 0) else { return };
+        header.previous_crc = previous_crc;
+        if header.encode(&mut bytes, 0).is_err() {
+            return;
+        }
+        let crc = record_crc(&platform, record_seed(&platform, &subject.uuid, header.generation), &bytes);
+        bytes[RECORD_CRC_OFFSET..RECORD_CRC_OFFSET + 4].copy_from_slice(&crc.to_le_bytes());
+        image.write(subject.ring_byte(record.position.0), &bytes);
+        previous_crc = crc;
+    }
+}
+
+fn judge(subject: &Subject, image: &Image, place: Place, damaged: Option<usize>) -> Result<String, String> {
+    let disk = SimulatedDisk::new(image.clone(), true, true);
+    let platform = RepeatablePlatform::new(1);
+    let began = Instant::now();
+    let mounted = Volume::mount(&disk, &platform);
+    if began.elapsed() > PATIENCE {
+        return Err(format!("{place:?}: the mount took {:?}", began.elapsed()));
+    }
+    let answer = match &mounted {
+        Ok(_) => "mounted".to_owned(),
+        Err(Error::Corrupt(Corruption { check, .. })) => check.name().to_owned(),
+        Err(error) => format!("{error:?}").split('(').next().unwrap_or_default().to_owned(),
+    };
+    if answer.starts_with("journal") && disk.events() > 0 {
+        return Err(format!("{place:?}: {answer}, but something had been written"));
+    }
+    if let Some(index) = damaged {
+        let sequence = subject.chain[index].header.sequence;
+        let later = subject.chain[index + 1..].iter().map(|later| later.header.stable_sequence);
+        let was_durable = later.chain([subject.header.stable_sequence]).any(|stable| stable >= sequence);
+        let is_damage =
+            matches!(mounted, Err(Error::Corrupt(Corruption { check: Check::JournalDamage, .. })));
+        if is_damage != was_durable {
+            return Err(format!(
+                "record {index} of {}: damaged, durable {was_durable}, answer {answer}",
+                subject.chain.len()
+            ));
+        }
+        if let Ok(volume) = &mounted {
+            if volume.recovery().end_sequence > sequence {
+                return Err(format!("record {index}: damaged, and applied"));
+            }
+        }
+    }
+    let survey = mounted.as_ref().ok().map(Survey::take);
+    if matches!(place, Place::Outside | Place::Header) {
+        match survey {
+            Some(Ok(survey)) if survey.digest == subject.digest => {}
+            // The other header may name a tail behind which records have been overwritten.
+            None if place == Place::Header && answer == Check::JournalDamage.name() => {}
+            Some(Err(what)) => return Err(format!("{place:?}: {what}")),
+            _ => return Err(format!("{place:?}: {answer}, and the filesystem has changed")),
+        }
+    }
+    Ok(format!("{place:?}: {answer}"))
+}

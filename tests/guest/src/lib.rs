@@ -1,0 +1,13 @@
+//! What runs inside the virtual machines of the tests.
+//!
+//! * [`channel`]: the frames that host and guest exchange over a virtio port.
+//! * [`serve`]: the guest's end of it: runs the programs that the host asks for.
+//! * [`boot`]: the first process of a lean guest, which has no other user space.
+//! * [`tap`]: results in the Test Anything Protocol, for guest tests in Rust.
+//!
+//! The host's end is `scripts/vmlib` (`channel.py`, `guest.py`).
+
+pub mod boot;
+pub mod channel;
+pub mod serve;
+pub mod tap;

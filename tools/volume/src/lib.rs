@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The filesystem mounted in user space: core's own operations, journal and checkpoint over a device or an image.
+//!
+//! What `rust/fs` is for the kernel this crate is for the tools: it binds core's decisions to locks, memory and I/O. mkfs fills
+//! new images through it, tests and the crash enumerator run on it. It does its I/O in the calling thread, one commit at a
+//! time; several threads may use one volume, and locks of inodes are theirs to hold.
+//!
+//! Locks, in their order: checkpointer, group, journal, then orphans and cache, which are leaves.
+
+mod checkpoint;
+mod commit;
+mod data;
+mod environment;
+mod names;
+mod record_device;
+
+use cairnfs_core::cache::Cache;
+use cairnfs_core::device::Device;
+use cairnfs_core::directory::hash::HashKey;
+use cairnfs_core::error::{Error, Result};
+use cairnfs_core::format::group::Geometry;
+use cairnfs_core::format::orphan::SLOTS_PER_BLOCK;
+use cairnfs_core::format::superblock::{self, RecoveryReport, Superblock};
+use cairnfs_core::format::{BlockKind, Stamp};
+use cairnfs_core::handle::{Environment, Handle};
+use cairnfs_core::journal::flush::FlushMark;
+use cairnfs_core::journal::replay::{self, Recovered};
+use cairnfs_core::journal::reservation::Worst;
+use cairnfs_core::journal::ring::Class;
+use cairnfs_core::journal::Journal;
+use cairnfs_core::memory::Buffer;
+use cairnfs_core::orphans::Orphans;
+use cairnfs_core::platform::Platform;
+use cairnfs_core::space::group::Group;
+use cairnfs_core::units::{BlockNo, FileBlock, GroupNo, InodeNo, OrphanSlot, TransactionId, BLOCK_BYTES};
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU32;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+pub use commit::CommitInProgress;
+pub use data::DataWrite;
+pub use record_device::RecordDevice;
+
+/// A mounted filesystem.
+pub struct Volume<'d> {
+    device: &'d dyn RecordDevice,
+    platform: &'d dyn Platform,
+    superblock: Superblock,
+    geometry: Geometry,
+    hash_key: HashKey,
+    /// Whether commits may end by FUA writes.
+    force_unit_access: bool,
+    recovery: RecoveryReport,
+    initialised_groups: AtomicU32,
+    groups: Mutex<BTreeMap<GroupNo, Group>>,
+    journal: Mutex<Journal>,
+    orphans: Mutex<Orphans>,
+    cache: Mutex<Cache>,
+    /// Held by the one that checkpoints.
+    checkpointer: Mutex<()>,
+    /// When each file's newest contents completed, as the flush clock has it.
+    data_marks: Mutex<BTreeMap<InodeNo, FlushMark>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Reads the superblock: the newer of the two copies that are whole.
+pub fn read_superblock(device: &dyn Device, platform: &dyn Platform) -> Result<Superblock> {
+    let copy = |block: BlockNo| {
+        let mut bytes = vec![0; BLOCK_BYTES];
+        device.read(block, &mut bytes)?;
+        Superblock::read_copy(platform, &bytes, block)
+    };
+    Superblock::choose(copy(superblock::PRIMARY), copy(superblock::SECONDARY))
+}
+
+impl<'d> Volume<'d> {
+    /// Mounts for writing: recovers if need be, starts a new generation, clears the clean flag, and reads the orphans.
+    /// They are removed by [`Volume::remove_orphans`].
+    pub fn mount(device: &'d dyn RecordDevice, platform: &'d dyn Platform) -> Result<Self> {
+        let superblock = read_superblock(device, platform)?;
+        superblock.check_features(true)?;
+        let geometry = Geometry::new(&superblock, device.blocks())?;
+        let Recovered { start, report } = replay::recover(device, platform, &superblock, &geometry)?;
+        let volume = Self {
+            device,
+            platform,
+            superblock,
+            geometry,
+            hash_key: HashKey(superblock.hash_key),
+            force_unit_access: false,
+            recovery: report,
+            initialised_groups: AtomicU32::new(start.totals.initialised_groups),
+            groups: Mutex::new(BTreeMap::new()),
+            journal: Mutex::new(Journal::new(geometry, superblock.uuid, &start)),
+            orphans: Mutex::new(Orphans::new()),
+            cache: Mutex::new(Cache::new()),
+            checkpointer: Mutex::new(()),
+            data_marks: Mutex::new(BTreeMap::new()),
+        };
+        // Before the first dirty header: from here on its totals are only true after an unmount.
+        volume.write_superblock(&volume.mounted_superblock())?;
+        // Both copies: were the other one still clean, damage to the newer would pass for a clean journal.
+        volume.write_header(false)?;
+        volume.write_header(false)?;
+        volume.load_orphans()?;
+        Ok(volume)
+    }
+
+    /// Lets commits end by FUA writes in place of a flush.
+    #[must_use]
+    pub fn with_force_unit_access(mut self) -> Self {
+        self.force_unit_access = true;
+        self
+    }
+
+    /// The superblock as it was at mount.
+    pub const fn superblock(&self) -> &Superblock {
+        &self.superblock
+    }
+
+    /// What recovery did at mount; all zero when the journal was clean.
+    pub const fn recovery(&self) -> &RecoveryReport {
+        &self.recovery
+    }
+
+    /// Where everything is.
+    pub const fn layout(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    /// The journal, for who examines it.
+    pub fn journal(&self) -> MutexGuard<'_, Journal> {
+        lock(&self.journal)
+    }
+
+    fn load_orphans(&self) -> Result {
+        use cairnfs_core::blocks::ReadBlocks as _;
+        let index = self.read_inode(self.superblock.orphan_inode)?;
+        let now_ns = self.platform.now_ns();
+        for place in 0..index.core.size_bytes / BLOCK_BYTES as u64 {
+            let found = cairnfs_core::extent_map::next_from(self, &index, FileBlock(place))?;
+            let extent = found.filter(|extent| extent.file_block.0 <= place).ok_or(Error::NotFound)?;
+            let block = BlockNo(extent.block.0 + (place - extent.file_block.0));
+            let stamp = Stamp {
+                kind: BlockKind::OrphanIndex,
+                block,
+                owner: index.number().0,
+                filesystem_id: self.geometry().filesystem_id,
+            };
+            let content = self.read_block(&stamp)?;
+            lock(&self.orphans).add_block(&self.geometry, block, &content, now_ns)?;
+            let first_slot = OrphanSlot(place as u32 * SLOTS_PER_BLOCK);
+            self.journal().add_orphan_block(block, first_slot, content.try_clone()?)?;
+        }
+        Ok(())
+    }
+
+    /// Does `work` in a handle that reserves `worst`, and closes it. Makes room in the journal first when it is full, and
+    /// tries again when space may come back by a commit.
+    pub fn run<T>(
+        &self,
+        worst: Worst,
+        class: Class,
+        work: &mut dyn FnMut(&mut Handle<'_>) -> Result<T>,
+    ) -> Result<(T, TransactionId)> {
+        match self.run_once(worst, class, work) {
+            Err(Error::NoSpace | Error::NoInodes) => {
+                self.commit()?;
+                self.run_once(worst, class, work)
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn run_once<T>(
+        &self,
+        worst: Worst,
+        class: Class,
+        work: &mut dyn FnMut(&mut Handle<'_>) -> Result<T>,
+    ) -> Result<(T, TransactionId)> {
+        let mut rounds = 0;
+        let reservation = loop {
+            let outcome = self.journal().reserve(worst.bytes(), class);
+            match outcome {
+                Ok(reservation) => break reservation,
+                // One round frees all there is: whatever is open is this thread's mistake.
+                Err(Error::JournalFull) if rounds < 2 => {
+                    rounds += 1;
+                    self.checkpoint()?;
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        let mut handle = Handle::new(self, reservation);
+        let value = work(&mut handle)?;
+        let closed = handle.close()?;
+        for block in &closed.stale_blocks {
+            lock(&self.cache).forget(*block);
+        }
+        let wants_commit = self.journal().wants_commit();
+        if wants_commit {
+            self.commit()?;
+        }
+        Ok((value, closed.transaction))
+    }
+
+    /// Writes a journal header; a clean one only when nothing is left to replay.
+    pub fn write_header(&self, clean: bool) -> Result {
+        let mut bytes = Buffer::zeroed(BLOCK_BYTES)?;
+        let written = self.journal().begin_header(clean)?;
+        let outcome = written
+            .header
+            .write(self.platform, &mut bytes, self.geometry.filesystem_id, written.block)
+            .and_then(|()| self.device.write_durably(written.block, &bytes));
+        self.journal().end_header(&written, outcome)
+    }
+
+    /// Unmounts: everything goes home, and the header says so. The superblock gets the totals.
+    pub fn unmount(self) -> Result {
+        self.remove_orphans()?;
+        self.checkpoint()?;
+        let is_clean = self.journal().is_clean();
+        if !is_clean {
+            return Err(Error::ShutDown);
+        }
+        self.write_header(true)?;
+        let totals = *self.journal().totals();
+        let mut superblock = self.mounted_superblock();
+        superblock.state &= !superblock::STATE_MOUNTED;
+        superblock.free_blocks = totals.free_blocks;
+        superblock.free_inodes = totals.free_inodes;
+        superblock.initialised_groups = totals.initialised_groups;
+        superblock.unmounted_ns = self.platform.now_ns();
+        superblock.update_counter += 1;
+        self.write_superblock(&superblock)
+    }
+
+    /// The superblock while this volume is mounted.
+    fn mounted_superblock(&self) -> Superblock {
+        let found = self.superblock;
+        Superblock {
+            state: found.state | superblock::STATE_MOUNTED,
+            mount_count: found.mount_count.saturating_add(1),
+            update_counter: found.update_counter.saturating_add(1),
+            recovery: if self.recovery.time_ns == 0 { found.recovery } else { self.recovery },
+            ..found
+        }
+    }
+
+    /// Writes both copies, one after the other, so that one is always whole.
+    fn write_superblock(&self, superblock: &Superblock) -> Result {
+        let mut bytes = vec![0; BLOCK_BYTES];
+        for block in [superblock::PRIMARY, superblock::SECONDARY] {
+            superblock.write_copy(self.platform, &mut bytes, block)?;
+            self.device.write_durably(block, &bytes)?;
+        }
+        Ok(())
+    }
+}
