@@ -8,7 +8,7 @@
 //!
 //! A read from the device can race with a home write of the same block: the reader asks for the [`Cache::epoch`] before it reads
 //! and offers what it has read with it; when a home write has been noted in between, the offer is refused and the reader reads
-//! again.
+//! again. Epochs are counted for 16 buckets of blocks, so that who is busy elsewhere does not keep a reader reading.
 //!
 //! Locks: guarded by a lock of its own, a leaf.
 
@@ -16,23 +16,35 @@ use crate::error::Result;
 use crate::memory::{Buffer, OrderedMap, Shared};
 use crate::units::BlockNo;
 
+/// Buckets of blocks, by the low bits of their numbers.
+const BUCKETS: u64 = 16;
+
+const fn bucket_of(block: BlockNo) -> usize {
+    (block.0 % BUCKETS) as usize
+}
+
 struct Entry {
     content: Shared<Buffer>,
     used: bool,
 }
 
 /// The cache.
-#[derive(Default)]
 pub struct Cache {
     blocks: OrderedMap<BlockNo, Entry>,
     hand: BlockNo,
-    epoch: u64,
+    epochs: [u64; BUCKETS as usize],
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Cache {
     /// An empty cache.
     pub fn new() -> Self {
-        Self { blocks: OrderedMap::new(), hand: BlockNo(0), epoch: 0 }
+        Self { blocks: OrderedMap::new(), hand: BlockNo(0), epochs: [0; BUCKETS as usize] }
     }
 
     /// A block, if it is here.
@@ -42,14 +54,20 @@ impl Cache {
         Some(entry.content.clone())
     }
 
-    /// The number of home writes noted so far.
-    pub const fn epoch(&self) -> u64 {
-        self.epoch
+    /// The number of home writes noted so far in the block's bucket.
+    pub fn epoch(&self, block: BlockNo) -> u64 {
+        self.epochs.get(bucket_of(block)).copied().unwrap_or(0)
+    }
+
+    fn next_epoch(&mut self, block: BlockNo) {
+        if let Some(epoch) = self.epochs.get_mut(bucket_of(block)) {
+            *epoch = epoch.wrapping_add(1);
+        }
     }
 
     /// A block that was read and verified after `epoch` was asked for. `Ok(false)`: a home write came between; read again.
     pub fn offer(&mut self, block: BlockNo, content: &Shared<Buffer>, epoch: u64) -> Result<bool> {
-        if epoch != self.epoch {
+        if epoch != self.epoch(block) {
             return Ok(false);
         }
         self.blocks.insert(block, Entry { content: content.clone(), used: true })?;
@@ -58,7 +76,7 @@ impl Cache {
 
     /// A block has a new content at home, or soon will: `content`, if there was memory to keep it. What was read before is void.
     pub fn note_home_write(&mut self, block: BlockNo, content: Option<&Shared<Buffer>>) {
-        self.epoch = self.epoch.wrapping_add(1);
+        self.next_epoch(block);
         self.blocks.remove(block);
         if let Some(content) = content {
             // Without memory the block is simply not cached.
@@ -68,7 +86,7 @@ impl Cache {
 
     /// A block has been changed in the log, or freed: what is here is stale.
     pub fn forget(&mut self, block: BlockNo) {
-        self.epoch = self.epoch.wrapping_add(1);
+        self.next_epoch(block);
         self.blocks.remove(block);
     }
 
@@ -117,11 +135,11 @@ mod tests {
     #[test]
     fn a_read_that_raced_with_a_home_write_is_refused() {
         let mut cache = Cache::new();
-        let epoch = cache.epoch();
+        let epoch = cache.epoch(BlockNo(5));
         cache.note_home_write(BlockNo(5), Some(&content(2)));
         assert!(!cache.offer(BlockNo(5), &content(1), epoch).unwrap());
         assert_eq!(cache.get(BlockNo(5)).unwrap()[0], 2);
-        let epoch = cache.epoch();
+        let epoch = cache.epoch(BlockNo(6));
         assert!(cache.offer(BlockNo(6), &content(3), epoch).unwrap());
         cache.forget(BlockNo(6));
         assert!(cache.get(BlockNo(6)).is_none());
@@ -132,7 +150,7 @@ mod tests {
     fn shrinking_spares_what_is_in_use() {
         let mut cache = Cache::new();
         for block in 0..10 {
-            let epoch = cache.epoch();
+            let epoch = cache.epoch(BlockNo(block));
             cache.offer(BlockNo(block), &content(0), epoch).unwrap();
         }
         assert_eq!(cache.shrink(3), 3, "when all are in use, the second round drops");

@@ -217,6 +217,17 @@ impl<'e> Handle<'e> {
         Ok(())
     }
 
+    /// Whether an inode is an orphan of this kind.
+    pub fn is_orphan(&self, inode: InodeNo, kind: OrphanKind) -> Result<bool> {
+        let key = self.orphan_key(inode, kind)?;
+        let mut found = false;
+        self.environment.with_orphans(&mut |orphans| {
+            found = orphans.get(key).is_some();
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
     /// Takes an orphan out of the index; [`Error::NotFound`] when it is none.
     pub fn remove_orphan(&mut self, inode: InodeNo, kind: OrphanKind) -> Result {
         let key = self.orphan_key(inode, kind)?;

@@ -95,7 +95,7 @@ impl Metadata {
                 if let Some(content) = cache.get(block) {
                     return Ok(content);
                 }
-                cache.epoch()
+                cache.epoch(block)
             };
             let mut bytes = Buffer::zeroed(BLOCK_BYTES)?;
             self.device.read(block, &mut bytes)?;

@@ -44,7 +44,7 @@ impl<'a> Reader<'a> {
         if cache.len() >= CACHED_MAX {
             cache.shrink(CACHED_MAX / 2);
         }
-        let epoch = cache.epoch();
+        let epoch = cache.epoch(block);
         cache.offer(block, content, epoch)?;
         Ok(())
     }

@@ -6,7 +6,8 @@
 //! size. So no mapping leads to contents that were not written, and a file that lives shortly never touches a bitmap.
 //!
 //! A truncation sets the size first and removes what lies behind it in bounded steps; while steps are left, the inode is an orphan
-//! of kind truncate, so that recovery goes on where a crash interrupted it.
+//! of kind truncate, so that recovery goes on where a crash interrupted it. Until the last step nothing makes the file longer
+//! ([`Error::WouldBlock`]): what has not been removed yet would come back to sight.
 
 use super::{touch, touch_content};
 use crate::error::{Error, Result};
@@ -30,6 +31,7 @@ pub fn map_written(
     mark: FlushMark,
 ) -> Result {
     let mut inode = handle.take_used_inode(number)?;
+    refuse_growth(handle, &inode, written_end_bytes)?;
     handle.map_data(extent.run(), Some(mark))?;
     extent_map::insert(handle, &mut inode, extent)?;
     inode.core.size_bytes = inode.core.size_bytes.max(written_end_bytes);
@@ -46,11 +48,20 @@ pub fn grow_written(
     mark: FlushMark,
 ) -> Result {
     let mut inode = handle.take_used_inode(number)?;
+    refuse_growth(handle, &inode, written_end_bytes)?;
     handle.note_data(Some(mark));
     inode.core.size_bytes = inode.core.size_bytes.max(written_end_bytes);
     touch_content(&mut inode, handle.now_ns());
     handle.put_inode(inode)?;
     handle.set_note(Operation::Write, number, InodeNo(0), InodeNo(0), (&[], &[]))
+}
+
+/// Fails when the file would become longer while blocks behind its end wait to be removed.
+fn refuse_growth(handle: &Handle<'_>, inode: &Inode, size_bytes: u64) -> Result {
+    if size_bytes > inode.core.size_bytes && handle.is_orphan(inode.number(), OrphanKind::Truncate)? {
+        return Err(Error::WouldBlock);
+    }
+    Ok(())
 }
 
 /// Whether a truncation has been done whole.
@@ -77,6 +88,7 @@ pub fn set_size(
     }
     let mut inode = handle.take_used_inode(number)?;
     let shrinks = size_bytes < inode.core.size_bytes;
+    refuse_growth(handle, &inode, size_bytes)?;
     inode.core.size_bytes = size_bytes;
     handle.note_data(mark);
     let now_ns = handle.now_ns();

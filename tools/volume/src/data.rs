@@ -6,12 +6,14 @@ use crate::{lock, Volume};
 use cairnfs_core::error::{Error, Result};
 use cairnfs_core::extent_map::{self, Limit, Mapping};
 use cairnfs_core::format::extent::{Extent, EXTENT_UNWRITTEN};
+use cairnfs_core::format::orphan::OrphanKind;
 use cairnfs_core::handle::Environment as _;
 use cairnfs_core::inode::Inode;
 use cairnfs_core::journal::flush::FlushMark;
 use cairnfs_core::journal::ring::Class;
 use cairnfs_core::operation::data::{self, Progress};
 use cairnfs_core::operation::reservation;
+use cairnfs_core::orphans::OrphanKey;
 use cairnfs_core::space::choose::{self, Groups as _, Wanted};
 use cairnfs_core::space::GroupRun;
 use cairnfs_core::tree;
@@ -93,6 +95,7 @@ impl Volume<'_> {
 
     /// Writes `bytes` at `offset`: over what is mapped in place, else to new blocks. What a block holds beside the bytes stays.
     pub fn write_at(&self, number: InodeNo, offset: u64, bytes: &[u8]) -> Result {
+        self.finish_truncation(number)?;
         let mut done = 0_usize;
         while done < bytes.len() {
             let at = offset + done as u64;
@@ -169,6 +172,7 @@ impl Volume<'_> {
 
     /// Shortens or lengthens a file, whole.
     pub fn truncate(&self, number: InodeNo, size_bytes: u64) -> Result<TransactionId> {
+        self.finish_truncation(number)?;
         let (mut progress, mut transaction) = self.start_truncate(number, size_bytes)?;
         while progress == Progress::More {
             (progress, transaction) = self.truncate_step(number)?;
@@ -194,6 +198,17 @@ impl Volume<'_> {
         }
         let worst = reservation::remove(&self.geometry, &inode, STEP);
         self.run(worst, Class::Normal, &mut |handle| data::set_size(handle, number, size_bytes, mark, STEP))
+    }
+
+    /// Ends a truncation that an error or a crash has interrupted, if there is one.
+    fn finish_truncation(&self, number: InodeNo) -> Result {
+        let group = self.geometry.locate_inode(number)?.group;
+        let key = OrphanKey { kind: OrphanKind::Truncate, group, inode: number };
+        let is_interrupted = |volume: &Self| lock(&volume.orphans).get(key).is_some();
+        while is_interrupted(self) {
+            self.truncate_step(number)?;
+        }
+        Ok(())
     }
 
     /// Goes on with a truncation.

@@ -221,7 +221,11 @@ impl<'d> Volume<'d> {
 
     /// Unmounts: everything goes home, and the header says so. The superblock gets the totals.
     pub fn unmount(self) -> Result {
-        self.remove_orphans()?;
+        // What cannot be removed stays in the index: a sound filesystem all the same.
+        let removed = self.remove_orphans();
+        if self.journal().error().is_some() {
+            return removed;
+        }
         self.checkpoint()?;
         let is_clean = self.journal().is_clean();
         if !is_clean {

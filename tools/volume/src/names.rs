@@ -16,6 +16,7 @@ use cairnfs_core::operation::attributes::{self, Changes};
 use cairnfs_core::operation::data;
 use cairnfs_core::operation::rename::{self, Mode, Place};
 use cairnfs_core::operation::{create, link, remove, reservation};
+use cairnfs_core::orphans::OrphanKey;
 use cairnfs_core::symlink;
 use cairnfs_core::units::{DirectoryKey, InodeNo, TransactionId};
 
@@ -131,25 +132,49 @@ impl Volume<'_> {
 
     /// Removes one orphan, or takes one step in that; `false` when there is none.
     pub fn remove_orphan_step(&self) -> Result<bool> {
-        let mut first = None;
-        self.with_orphans(&mut |orphans| {
-            first = orphans.next(None);
-            Ok(())
-        })?;
-        let Some((key, _)) = first else {
+        let Some(key) = self.next_orphan(None)? else {
             return Ok(false);
         };
+        self.remove_step_of(key)?;
+        Ok(true)
+    }
+
+    /// Removes all orphans: nobody has any of them open. One that cannot be removed stays in the index, for the checker, and
+    /// does not keep the others; the first such failure is returned in the end.
+    pub fn remove_orphans(&self) -> Result {
+        let mut after = None;
+        let mut outcome = Ok(());
+        while let Some(key) = self.next_orphan(after)? {
+            match self.remove_step_of(key) {
+                Ok(()) => {}
+                Err(error) => {
+                    after = Some(key);
+                    outcome = outcome.and(Err(error));
+                    self.with_orphans(&mut |orphans| {
+                        orphans.count_attempt(key);
+                        Ok(())
+                    })?;
+                }
+            }
+        }
+        outcome
+    }
+
+    fn next_orphan(&self, after: Option<OrphanKey>) -> Result<Option<OrphanKey>> {
+        let mut next = None;
+        self.with_orphans(&mut |orphans| {
+            next = orphans.next(after).map(|(key, _)| key);
+            Ok(())
+        })?;
+        Ok(next)
+    }
+
+    fn remove_step_of(&self, key: OrphanKey) -> Result {
         let worst = reservation::remove(&self.geometry, &*self.read_inode(key.inode)?, STEP);
         self.run(worst, Class::Reserved, &mut |handle| match key.kind {
             OrphanKind::Inode => remove::remove_step(handle, key.inode, STEP),
             OrphanKind::Truncate => data::truncate_step(handle, key.inode, STEP),
         })?;
-        Ok(true)
-    }
-
-    /// Removes all orphans: nobody has any of them open.
-    pub fn remove_orphans(&self) -> Result {
-        while self.remove_orphan_step()? {}
         Ok(())
     }
 }

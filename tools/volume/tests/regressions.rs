@@ -6,6 +6,7 @@ use cairnfs_core::device::Device as _;
 use cairnfs_core::format::journal::JournalHeader;
 use cairnfs_core::inode::NewInode;
 use cairnfs_core::make::{self, Identity, Plan, Request};
+use cairnfs_core::operation::data::Progress;
 use cairnfs_core::units::{BlockNo, InodeNo, BLOCK_BYTES};
 use cairnfs_device::{MemoryDevice, StdPlatform};
 use cairnfs_volume::Volume;
@@ -97,4 +98,34 @@ fn no_header_copy_says_clean_while_mounted() {
     device.write(newest.1, &[0xFF; BLOCK_BYTES]).unwrap();
     let volume = Volume::mount(&device, &platform).unwrap();
     assert!(volume.lookup(ROOT, b"file").unwrap().is_some());
+}
+
+/// A file that grows again while a truncation of it is unfinished must not show what was cut off.
+#[test]
+fn growing_over_an_unfinished_truncation_shows_zeros() {
+    let platform = StdPlatform::new();
+    let device = made(&platform);
+    let volume = Volume::mount(&device, &platform).unwrap();
+    let (first, _) = volume.create(ROOT, b"first", &file(), None).unwrap();
+    for block in 0..40_u64 {
+        volume.write_at(first, block * 2 * 4096, &[7; 4096]).unwrap();
+    }
+    let (progress, _) = volume.start_truncate(first, 0).unwrap();
+    assert_eq!(progress, Progress::More, "the test needs a truncation of several steps");
+    volume.truncate(first, 400_000).unwrap();
+    assert!(volume.read_all(first).unwrap().iter().all(|byte| *byte == 0));
+
+    let (second, _) = volume.create(ROOT, b"second", &file(), None).unwrap();
+    for block in 0..40_u64 {
+        volume.write_at(second, block * 2 * 4096, &[7; 4096]).unwrap();
+    }
+    let (progress, _) = volume.start_truncate(second, 0).unwrap();
+    assert_eq!(progress, Progress::More);
+    volume.commit().unwrap();
+    drop(volume);
+    let volume = Volume::mount(&device, &platform).unwrap();
+    volume.write_at(second, 300_000, b"x").unwrap();
+    let content = volume.read_all(second).unwrap();
+    assert!(content[..300_000].iter().all(|byte| *byte == 0), "the crash came between two steps");
+    volume.unmount().unwrap();
 }
