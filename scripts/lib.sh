@@ -137,6 +137,13 @@ kernel_make() {
 	PATH=$DISTRIBUTION_PATH LIBCLANG_PATH=$LIBCLANG_PATH \
 		make --no-print-directory -C "$directory" -j "$(nproc)" $(kernel_make_args "$flavour") "$@"
 }
+# One for each checkout: cargo tells what is out of date by times of change, and names what it builds by the place within
+# the workspace; two checkouts that share a folder get each other's programs.
+cargo_target_dir() {
+	local checkout
+	checkout=$(printf '%s' "$REPOSITORY" | sha256sum | cut -c1-12)
+	printf '%s' "$CAIRNFS_CACHE/target-$checkout"
+}
 
 # The environment that a finished set-up gives (`scripts/setup --print-env`), as lines that a shell can evaluate.
 print_environment() {
@@ -158,7 +165,7 @@ print_environment() {
 		LIBCLANG_PATH "$LIBCLANG_PATH" \
 		VNG "$VNG" \
 		CAIRNFS_MODULE "$(module_build_dir "$flavour")/cairnfs.ko" \
-		CARGO_TARGET_DIR "$CAIRNFS_CACHE/target" \
+		CARGO_TARGET_DIR "$(cargo_target_dir)" \
 		PATH "$DISTRIBUTION_PATH:$VIRTME_NG/bin:$PATH"
 }
 
