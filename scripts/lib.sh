@@ -137,6 +137,7 @@ kernel_make() {
 	PATH=$DISTRIBUTION_PATH LIBCLANG_PATH=$LIBCLANG_PATH \
 		make --no-print-directory -C "$directory" -j "$(nproc)" $(kernel_make_args "$flavour") "$@"
 }
+
 # One for each checkout: cargo tells what is out of date by times of change, and names what it builds by the place within
 # the workspace; two checkouts that share a folder get each other's programs.
 cargo_target_dir() {

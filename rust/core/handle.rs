@@ -195,8 +195,7 @@ impl<'e> Handle<'e> {
     }
 
     fn orphan_key(&self, inode: InodeNo, kind: OrphanKind) -> Result<OrphanKey> {
-        let group = self.environment.geometry().locate_inode(inode)?.group;
-        Ok(OrphanKey { kind, group, inode })
+        OrphanKey::of(self.environment.geometry(), kind, inode)
     }
 
     /// Enters an orphan into the index.

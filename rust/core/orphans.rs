@@ -26,6 +26,13 @@ pub struct OrphanKey {
     pub inode: InodeNo,
 }
 
+impl OrphanKey {
+    /// The key of an inode that `kind` has to be done to.
+    pub fn of(geometry: &Geometry, kind: OrphanKind, inode: InodeNo) -> Result<Self> {
+        Ok(Self { kind, group: geometry.locate_inode(inode)?.group, inode })
+    }
+}
+
 /// An orphan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Orphan {
@@ -91,8 +98,7 @@ impl Orphans {
             else {
                 return corrupt(Check::OrphanSlot, block, 0, u64::from(slot.kind));
             };
-            let group = geometry.locate_inode(slot.inode)?.group;
-            let key = OrphanKey { kind, group, inode: slot.inode };
+            let key = OrphanKey::of(geometry, kind, slot.inode)?;
             if self.entries.contains_key(key) {
                 return corrupt(Check::OrphanSlot, block, u64::from(index), slot.inode.0);
             }

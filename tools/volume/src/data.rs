@@ -202,10 +202,8 @@ impl Volume<'_> {
 
     /// Ends a truncation that an error or a crash has interrupted, if there is one.
     fn finish_truncation(&self, number: InodeNo) -> Result {
-        let group = self.geometry.locate_inode(number)?.group;
-        let key = OrphanKey { kind: OrphanKind::Truncate, group, inode: number };
-        let is_interrupted = |volume: &Self| lock(&volume.orphans).get(key).is_some();
-        while is_interrupted(self) {
+        let key = OrphanKey::of(&self.geometry, OrphanKind::Truncate, number)?;
+        while lock(&self.orphans).get(key).is_some() {
             self.truncate_step(number)?;
         }
         Ok(())
