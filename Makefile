@@ -45,8 +45,16 @@ lint: setup ## format, clippy, the fences around unsafe code, shell scripts
 test: ## every tier of tests; the last line is `N passed, N failed`
 	@scripts/test
 
+.PHONY: test-debug
+test-debug: ## the VM tests on a kernel with KASAN and lockdep, built first where it is missing; an hour
+	@scripts/test-debug
+
+.PHONY: demo
+demo: setup ## real data, a power cut in the middle of the work, and the proof that nothing synced is lost
+	@scripts/demo
+
 .PHONY: test-bare
-test-bare: ## set-up and tests in a fresh Debian 12 that has nothing else (as root; takes long)
+test-bare: ## set-up and demo in a fresh Debian 12 that has nothing else (as root; takes long)
 	@scripts/test-bare
 
 .PHONY: clean

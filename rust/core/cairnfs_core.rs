@@ -43,6 +43,7 @@ pub mod make;
 pub mod memory;
 pub mod operation;
 pub mod orphans;
+pub mod pending;
 pub mod platform;
 pub mod space;
 pub mod symlink;

@@ -57,6 +57,9 @@ pub fn check_run(run: BlockRun, device_blocks: u64) -> Result {
 }
 
 #[cfg(test)]
+pub(crate) mod testing;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

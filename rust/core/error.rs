@@ -62,6 +62,8 @@ pub enum Error {
     JournalFull,
     /// The file may not be changed (immutable, append-only).
     NotPermitted,
+    /// A fatal signal ended a wait, before anything was changed.
+    Interrupted,
 }
 
 /// What an image needs that this implementation does not have.
@@ -243,6 +245,7 @@ impl Error {
         match self {
             Self::NotPermitted => 1,
             Self::NotFound => 2,
+            Self::Interrupted => 4,
             Self::Io(_) | Self::ShutDown => 5,
             Self::WouldBlock | Self::JournalFull => 11,
             Self::OutOfMemory => 12,
@@ -292,6 +295,7 @@ impl core::fmt::Display for Error {
             Self::WouldBlock => f.write_str("would have to wait"),
             Self::JournalFull => f.write_str("the journal is full"),
             Self::NotPermitted => f.write_str("operation not permitted"),
+            Self::Interrupted => f.write_str("interrupted"),
         }
     }
 }

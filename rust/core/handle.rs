@@ -9,7 +9,7 @@
 //! An operation takes an inode out of its handle, works on it, and puts it back. Which locks protect it is the filesystem's
 //! business: every inode, directory and tree that a handle changes stays locked until it has closed.
 //!
-//! Locks: a group's lock, the orphans' and the journal mutex, one at a time, each inside a call of the environment.
+//! Locks: a group's lock, the ledger's, the orphans' and the journal mutex, one at a time, each inside a call of the environment.
 
 use crate::blocks::{BlockGuard, ChangeBlocks, ReadBlocks};
 use crate::directory::hash::HashKey;
@@ -24,10 +24,10 @@ use crate::journal::prepared::SlotChange;
 use crate::journal::ring::Reservation;
 use crate::journal::Journal;
 use crate::memory::{Buffer, List, OrderedMap, Owned, Shared};
-use crate::orphans::{OrphanKey, Orphans};
+use crate::orphans::{BlockReservation, OrphanKey, Orphans};
 use crate::platform::Platform;
 use crate::space::choose::{self, Groups, Wanted};
-use crate::space::GroupRun;
+use crate::space::{Class, GroupRun};
 use crate::units::{BlockNo, BlockRun, GroupNo, InodeNo, TransactionId};
 
 mod prepare;
@@ -86,9 +86,13 @@ pub struct Handle<'e> {
     slots: List<SlotChange>,
     new_orphans: List<OrphanKey>,
     ended_orphans: List<OrphanKey>,
+    /// A block by which the handle makes the orphan index longer.
+    new_index_block: Option<(BlockReservation, BlockNo)>,
     note: List<u8>,
     data_mark: Option<FlushMark>,
     now_ns: u64,
+    /// Whether it may take blocks of the reserve.
+    space: Class,
 }
 
 /// What a closed handle leaves.
@@ -118,9 +122,11 @@ impl<'e> Handle<'e> {
             slots: List::new(),
             new_orphans: List::new(),
             ended_orphans: List::new(),
+            new_index_block: None,
             note: List::new(),
             data_mark: None,
             now_ns: environment.platform().now_ns(),
+            space: Class::Normal,
         }
     }
 
@@ -132,6 +138,11 @@ impl<'e> Handle<'e> {
     /// When the handle was opened: the time of everything that it does.
     pub const fn now_ns(&self) -> u64 {
         self.now_ns
+    }
+
+    /// What the handle does makes space, or has been promised it: it may take blocks of the reserve.
+    pub fn use_reserve(&mut self) {
+        self.space = Class::Reserved;
     }
 
     /// Takes an inode out, to be changed: what this handle has made of it already, else a copy. It goes back with
@@ -335,7 +346,11 @@ impl<'e> Handle<'e> {
             });
         }
         let (new, ended) = (core::mem::take(&mut self.new_orphans), core::mem::take(&mut self.ended_orphans));
+        let mut block = self.new_index_block.take();
         let _ = self.environment.with_orphans(&mut |orphans| {
+            if let Some((reservation, block)) = block.take() {
+                orphans.append_block(reservation, block);
+            }
             for key in &new {
                 orphans.settle(*key);
             }
@@ -365,9 +380,7 @@ impl Drop for Handle<'_> {
     /// give back.)
     fn drop(&mut self) {
         for block in &self.taken {
-            let _ = self.in_group(BlockRun { start: *block, blocks: 1 }, &mut |group, run| {
-                group.give_back_blocks(run)
-            });
+            let _ = choose::give_back_run(self.environment, BlockRun { start: *block, blocks: 1 });
         }
         for number in &self.taken_inodes {
             if let Ok(place) = self.environment.geometry().locate_inode(*number) {
@@ -428,7 +441,8 @@ impl ChangeBlocks for Handle<'_> {
         self.taken.reserve(1)?;
         let mut bytes = Buffer::zeroed(crate::units::BLOCK_BYTES)?;
         let node = OrderedMap::<BlockNo, PrivateBlock>::reserve()?;
-        let block = choose::allocate_run(self.environment, &Wanted::near(goal, 1))?.start;
+        let wanted = Wanted::near(goal, 1).of_class(self.space);
+        let block = choose::allocate_run(self.environment, &wanted)?.start;
         self.taken.push_within_capacity(block)?;
         self.stamp(kind, owner, block).begin(&mut bytes)?;
         self.blocks.insert_reserved(node, block, PrivateBlock { kind, owner, original: None, bytes });
@@ -439,9 +453,7 @@ impl ChangeBlocks for Handle<'_> {
         self.read(kind, owner, block)?;
         if let Some(at) = self.taken.iter().position(|taken| *taken == block) {
             // Nobody has ever seen it: it goes back at once.
-            self.in_group(BlockRun { start: block, blocks: 1 }, &mut |group, run| {
-                group.give_back_blocks(run)
-            })?;
+            choose::give_back_run(self.environment, BlockRun { start: block, blocks: 1 })?;
             self.taken.swap_remove(at);
             self.blocks.remove(block);
             return Ok(());

@@ -7,7 +7,7 @@
 
 use crate::error::{Error, Result};
 use crate::format::inode::{self, InodeCore, MapKind, AREA_BYTES, INODE_BYTES};
-use crate::format::layout::move_within;
+use crate::format::layout::{copy_to, move_within};
 use crate::memory::{Buffer, Owned};
 use crate::platform::Platform;
 use crate::units::{BlockNo, InodeGeneration, InodeNo};
@@ -84,6 +84,13 @@ impl Inode {
         let core = InodeCore::decode(bytes, 0)?;
         let area = bytes.get(InodeCore::SIZE..INODE_BYTES).ok_or(Error::InvalidArgument)?;
         Ok(Owned::try_new(Self { core, area: Buffer::copy_of(area)? })?)
+    }
+
+    /// Makes this inode what [`Inode::decode`] would give, without memory of its own.
+    pub fn decode_over(&mut self, bytes: &[u8]) -> Result {
+        let area = bytes.get(InodeCore::SIZE..INODE_BYTES).ok_or(Error::InvalidArgument)?;
+        self.core = InodeCore::decode(bytes, 0)?;
+        copy_to(&mut self.area, area)
     }
 
     /// Writes the 512 bytes, the CRC as zero: how the log keeps an inode.

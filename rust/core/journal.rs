@@ -83,6 +83,8 @@ pub struct Journal {
     stable_totals: Totals,
     header_counter: u64,
     header_in_flight: bool,
+    /// Groups [0, n) have been begun by somebody; the log need not know all of them yet.
+    begun_groups: u32,
     error: Option<Error>,
     blocks: OrderedMap<BlockNo, BlockObject>,
     inodes: OrderedMap<InodeNo, InodeObject>,
@@ -96,11 +98,13 @@ impl Journal {
     /// The journal of `geometry` from `start` on. `uuid` seeds the records' CRCs.
     pub fn new(geometry: Geometry, uuid: [u8; 16], start: &Start) -> Self {
         let before_first = |number: u64| number.saturating_sub(1);
+        let ring = Ring::new(Self::ring_bytes(&geometry), &start.tail);
+        let structure_bytes = ring.bytes() / reservation::STRUCTURE_SHARE;
         Self {
             geometry,
             uuid,
-            ring: Ring::new(Self::ring_bytes(&geometry), &start.tail),
-            promised: Promised::default(),
+            ring,
+            promised: Promised { structure_bytes, ..Promised::default() },
             clock: FlushClock::default(),
             running: Running::new(start.next_transaction),
             writing: None,
@@ -111,6 +115,7 @@ impl Journal {
             stable_totals: start.totals,
             header_counter: start.header_counter,
             header_in_flight: false,
+            begun_groups: start.totals.initialised_groups,
             error: None,
             blocks: OrderedMap::new(),
             inodes: OrderedMap::new(),
@@ -135,6 +140,15 @@ impl Journal {
     /// The transaction that a handle closing now goes into.
     pub const fn running_transaction(&self) -> TransactionId {
         self.running.id
+    }
+
+    /// The newest transaction that holds any change: who waits for it waits for everything that has closed.
+    pub fn newest_transaction(&self) -> TransactionId {
+        let running = self.running.id;
+        if self.running.is_empty() {
+            return TransactionId(running.0.saturating_sub(1));
+        }
+        running
     }
 
     /// All transactions up to this are durable.
@@ -187,6 +201,11 @@ impl Journal {
         self.inodes.get(number).map(|object| &object.image)
     }
 
+    /// The newest transaction with a change of an inode whose image the log has.
+    pub fn newest_change(&self, number: InodeNo) -> Option<TransactionId> {
+        self.inodes.get(number)?.log.newest
+    }
+
     /// Whether `block`, of an inode table, has come below the mark and not been home yet: it reads as zero.
     pub fn is_new_table_block(&self, block: BlockNo) -> bool {
         self.tables.contains_key(block)
@@ -213,10 +232,14 @@ impl Journal {
     }
 
     /// Adds a group that was read from the device or is implied, unless it is there already. After an error it may be there in
-    /// part, and adding it again completes it.
+    /// part, and adding it again completes it. [`Error::JournalFull`]: so many have been begun which the log does not know yet
+    /// that this one has to wait until some of their handles have closed.
     pub fn add_group(&mut self, group: GroupNo, mut loaded: LoadedGroup) -> Result {
         if self.has_group(group) {
             return Ok(());
+        }
+        if loaded.fresh {
+            self.note_begun(group.0.saturating_add(1))?;
         }
         while let Some((key, bits)) = loaded.bitmaps.pop_first() {
             let (log, fresh) = (LogState::default(), loaded.fresh);
@@ -231,7 +254,8 @@ impl Journal {
     pub fn add_orphan_block(&mut self, block: BlockNo, first_slot: OrphanSlot, content: Buffer) -> Result {
         use words::WordSet;
         let (changed, in_flight) = (WordSet::EMPTY, WordSet::EMPTY);
-        let object = OrphanObject { log: LogState::default(), first_slot, content, changed, in_flight };
+        let object =
+            OrphanObject { log: LogState::default(), first_slot, content, changed, in_flight, fresh: false };
         self.orphans.insert(block, object)?;
         Ok(())
     }
@@ -309,6 +333,11 @@ impl Journal {
         self.header_counter = written.header.counter;
         self.ring.header_is_durable(written.place.absolute);
         Ok(())
+    }
+
+    /// Whether a durable header states the tail already: another one would say nothing new.
+    pub fn tail_is_durable(&mut self) -> bool {
+        self.tail().absolute == self.ring.durable_tail()
     }
 
     /// Whether the log holds nothing that is not home, and nothing is running: a clean header may be written.

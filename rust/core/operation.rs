@@ -15,6 +15,7 @@
 pub mod attributes;
 pub mod create;
 pub mod data;
+pub mod index;
 pub mod link;
 pub mod remove;
 pub mod rename;
@@ -57,6 +58,11 @@ fn touch_content(inode: &mut Inode, now_ns: u64) {
 /// Attributes have changed: time and change counter.
 fn touch(inode: &mut Inode, now_ns: u64) {
     inode.core.changed_ns = now_ns as i64;
+    count_change(inode);
+}
+
+/// Something has changed.
+fn count_change(inode: &mut Inode) {
     inode.core.change_counter = inode.core.change_counter.wrapping_add(1);
 }
 

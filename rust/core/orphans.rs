@@ -12,7 +12,7 @@
 use crate::error::{corrupt, Check, Error, Result};
 use crate::format::group::Geometry;
 use crate::format::orphan::{Cause, OrphanKind, Slot, SLOTS_OFFSET, SLOTS_PER_BLOCK};
-use crate::memory::{Buffer, OrderedMap};
+use crate::memory::{self, Buffer, OrderedMap};
 use crate::units::{BlockNo, GroupNo, InodeNo, OrphanSlot};
 
 /// The order of the tree: kind, then group, then number.
@@ -46,12 +46,19 @@ pub struct Orphan {
     pub attempts: u32,
     /// The handle that makes it has not closed yet.
     pub open: bool,
+    /// Somebody still uses the inode: an unlinked file is open, a truncation is going on.
+    pub held: bool,
 }
 
 /// A block of the index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct IndexBlock {
     block: BlockNo,
+}
+
+/// Memory for another block of the index.
+pub struct BlockReservation {
+    node: memory::Reservation<u32, IndexBlock>,
 }
 
 /// The tree.
@@ -103,12 +110,31 @@ impl Orphans {
                 return corrupt(Check::OrphanSlot, block, u64::from(index), slot.inode.0);
             }
             let number = OrphanSlot(place.saturating_mul(SLOTS_PER_BLOCK).saturating_add(index));
-            self.entries
-                .insert(key, Orphan { slot: number, cause, since_ns: now_ns, attempts: 0, open: false })?;
+            self.entries.insert(
+                key,
+                Orphan { slot: number, cause, since_ns: now_ns, attempts: 0, open: false, held: false },
+            )?;
             self.used.insert(number, key)?;
         }
         self.blocks.insert(place, IndexBlock { block })?;
         Ok(())
+    }
+
+    /// Memory for [`Orphans::append_block`].
+    pub fn reserve_block() -> Result<BlockReservation> {
+        Ok(BlockReservation { node: OrderedMap::reserve()? })
+    }
+
+    /// The handle that made the index longer has closed: the next block of it, without a slot in use.
+    pub fn append_block(&mut self, reservation: BlockReservation, block: BlockNo) {
+        let place = self.blocks.len() as u32;
+        self.blocks.insert_reserved(reservation.node, place, IndexBlock { block });
+    }
+
+    /// Whether every slot of the index is in use: another orphan needs another block first (`operation::index`).
+    pub fn is_full(&mut self) -> bool {
+        let slot = self.free_slot();
+        self.block_of(slot).is_none()
     }
 
     /// Enters an orphan, open, and gives it the lowest free slot: its number and block. [`Error::NoSpace`] when the index has
@@ -121,7 +147,7 @@ impl Orphans {
         let block = self.block_of(slot).ok_or(Error::NoSpace)?;
         let entry = OrderedMap::<OrphanKey, Orphan>::reserve()?;
         self.used.insert(slot, key)?;
-        let orphan = Orphan { slot, cause, since_ns: now_ns, attempts: 0, open: true };
+        let orphan = Orphan { slot, cause, since_ns: now_ns, attempts: 0, open: true, held: false };
         self.entries.insert_reserved(entry, key, orphan);
         self.lowest_free = slot.0.saturating_add(1);
         Ok((slot, block))
@@ -147,6 +173,22 @@ impl Orphans {
         }
     }
 
+    /// Somebody uses the inode: nothing is done to it before he lets go.
+    pub fn hold(&mut self, key: OrphanKey) {
+        if let Some(orphan) = self.entries.get_mut(key) {
+            orphan.held = true;
+        }
+    }
+
+    /// Nobody uses the inode any more; whether it is an orphan.
+    pub fn let_go(&mut self, key: OrphanKey) -> bool {
+        let orphan = self.entries.get_mut(key);
+        orphan.is_some_and(|orphan| {
+            orphan.held = false;
+            true
+        })
+    }
+
     /// It is no orphan any more, or never became one: its slot may be given out again.
     pub fn remove(&mut self, key: OrphanKey) -> Option<Orphan> {
         let orphan = self.entries.remove(key)?;
@@ -167,19 +209,24 @@ impl Orphans {
         }
     }
 
-    /// The next orphan that is not open, behind `after`; `None` as `after`: the first.
+    /// The next orphan that is neither open nor held, behind `after`; `None` as `after`: the first.
     pub fn next(&mut self, after: Option<OrphanKey>) -> Option<(OrphanKey, Orphan)> {
         let mut at = match after {
             Some(key) => self.entries.next_after(key).map(|(key, orphan)| (key, *orphan)),
             None => self.entries.first().map(|(key, orphan)| (key, *orphan)),
         };
         while let Some((key, orphan)) = at {
-            if !orphan.open {
+            if !orphan.open && !orphan.held {
                 return Some((key, orphan));
             }
             at = self.entries.next_after(key).map(|(key, orphan)| (key, *orphan));
         }
         None
+    }
+
+    /// Whether the index has been read.
+    pub fn is_loaded(&self) -> bool {
+        !self.blocks.is_empty()
     }
 
     /// How many there are, open ones included.

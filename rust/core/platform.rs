@@ -36,6 +36,9 @@ pub fn crc32c_bitwise(crc: u32, bytes: &[u8]) -> u32 {
 }
 
 #[cfg(test)]
+pub(crate) mod testing;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -20,6 +20,9 @@
 //!                                      release (the free is durable)
 //! ```
 //!
+//! How many blocks are in the indices of all groups together is kept beside them ([`ledger`]), and with it a reserve that not
+//! everybody may use.
+//!
 //! All of it is memory only. A crash forgets what was in flight, and the bitmaps, which recovery has made true, say
 //! what is free at the next mount.
 //!
@@ -29,6 +32,7 @@ pub mod choose;
 pub mod free_extents;
 pub mod group;
 mod inodes;
+pub mod ledger;
 pub mod load;
 
 use crate::error::{corrupt, Check, Error, Result};
@@ -69,6 +73,15 @@ impl GroupRun {
             _ => corrupt(Check::BlockRange, run.start, geometry.device_blocks, run.end().0),
         }
     }
+}
+
+/// Who takes blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// Everybody else: may not take the last blocks of the filesystem, the reserve.
+    Normal,
+    /// Unlinking, truncation, I/O end, orphans: makes space, or has been promised it.
+    Reserved,
 }
 
 /// How blocks are looked for in a group.

@@ -68,6 +68,32 @@ pub fn inode(
     table_block: &[u8],
     number: InodeNo,
 ) -> Result<Owned<Inode>> {
+    let (bytes, block) = slot(platform, geometry, table_block, number)?;
+    let inode = Inode::decode(bytes)?;
+    parts(geometry, &inode, block)?;
+    Ok(inode)
+}
+
+/// The same, with `inode` as its memory: for who must not ask for any.
+pub fn inode_over(
+    platform: &dyn Platform,
+    geometry: &Geometry,
+    table_block: &[u8],
+    number: InodeNo,
+    inode: &mut Inode,
+) -> Result {
+    let (bytes, block) = slot(platform, geometry, table_block, number)?;
+    inode.decode_over(bytes)?;
+    parts(geometry, inode, block)
+}
+
+/// An inode's slot in its table block, and that block's number.
+fn slot<'b>(
+    platform: &dyn Platform,
+    geometry: &Geometry,
+    table_block: &'b [u8],
+    number: InodeNo,
+) -> Result<(&'b [u8], BlockNo)> {
     let place = geometry.locate_inode(number)?;
     let end = place.offset.saturating_add(INODE_BYTES);
     let bytes = table_block.get(place.offset..end).ok_or(Error::InvalidArgument)?;
@@ -75,9 +101,7 @@ pub fn inode(
         return Err(Error::Stale);
     }
     inode::verify(platform, bytes, number, place.block)?;
-    let inode = Inode::decode(bytes)?;
-    parts(geometry, &inode, place.block)?;
-    Ok(inode)
+    Ok((bytes, place.block))
 }
 
 /// Verifies what stands in an inode's area.

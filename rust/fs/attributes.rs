@@ -1,50 +1,69 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Extended attributes.
+//! Changing attributes: chmod, chown, utimes, and the times that VFS moves by itself.
+//!
+//! What a change comes to (set-id bits, mapped owners) is the kernel's own business; what it comes to is logged, and VFS' inode
+//! becomes it when the handle has closed.
+//!
+//! Locks: VFS' lock of the inode for `set`, none of VFS' for `update_time`; then a handle and the inode's state.
 
 #![forbid(unsafe_code)]
 
-use crate::module::Cairnfs;
-use cairnfs_core::attributes;
-use cairnfs_core::format::attribute::Namespace;
-use cairnfs_linux::inode::Inode;
-use cairnfs_linux::xattr::{self, may_see_trusted, NameList, Prefix, Value};
+use crate::inode::{Scope, VfsInode};
+use crate::resize;
+use cairnfs_core::journal::ring::Class;
+use cairnfs_core::operation::attributes::{self, Changes, Times};
+use cairnfs_core::operation::reservation;
+use cairnfs_core::platform::Platform as _;
+use cairnfs_core::units::InodeNo;
+use cairnfs_linux::attribute_change::AttributeChange;
+use cairnfs_linux::idmap::Idmap;
+use cairnfs_linux::inode::TimeFlags;
+use cairnfs_linux::platform::Kernel;
 use kernel::prelude::*;
 
-impl xattr::Operations for Cairnfs {
-    fn get(inode: &Inode<Self>, prefix: Prefix, name: &[u8], value: &mut Value<'_>) -> Result {
-        let mounted = inode.super_block().data();
-        let namespace = match prefix {
-            Prefix::User => Namespace::User,
-            Prefix::Trusted => Namespace::Trusted,
-            Prefix::Security => Namespace::Security,
-        };
-        let mut put = Ok(());
-        let got = attributes::get(&mounted.metadata, &inode.data().inode, namespace, name, &mut |bytes| {
-            put = value.put(bytes);
-            Ok(())
-        });
-        got.map_err(|error| mounted.errno(error))?;
-        put
+/// setattr: the size first, then everything else.
+pub(crate) fn set(idmap: &Idmap, inode: &VfsInode, change: &mut AttributeChange<'_>) -> Result {
+    change.prepare(idmap)?;
+    if let Some(size_bytes) = change.size() {
+        resize::set_size(inode, size_bytes)?;
     }
+    let outcome = change.outcome(idmap, inode);
+    let changes = Changes {
+        permissions: Some(outcome.mode),
+        uid: Some(outcome.uid),
+        gid: Some(outcome.gid),
+        flags: None,
+        accessed_ns: Some(outcome.accessed.to_ns()),
+        modified_ns: Some(outcome.modified.to_ns()),
+        changed_ns: Some(outcome.changed.to_ns()),
+    };
+    let mounted = inode.super_block().data();
+    let worst = reservation::set_attributes();
+    let changed = mounted.change(&[inode], worst, Class::Normal, &mut |handle| {
+        attributes::set_attributes(handle, InodeNo(inode.number()), &changes)
+    });
+    let ((), closed) = changed.map_err(|error| mounted.errno(error))?;
+    if inode.is_sync() {
+        let durable = mounted.make_durable(closed.transaction, None);
+        durable.map_err(|error| mounted.errno(error))?;
+    }
+    Ok(())
 }
 
-/// Adds the names that VFS can read. ACLs are not among them yet, nor are `trusted.` ones for who may not see them.
-pub(crate) fn list(inode: &Inode<Cairnfs>, list: &mut NameList<'_>) -> Result {
+/// VFS has seen an access or a change: the times that `flags` name become the present.
+pub(crate) fn update_time(inode: &VfsInode, flags: TimeFlags) -> Result {
     let mounted = inode.super_block().data();
-    let shows_trusted = may_see_trusted();
-    let mut added = Ok(());
-    let walked = attributes::list(&mounted.metadata, &inode.data().inode, &mut |namespace, name, _| {
-        let is_shown = match namespace {
-            Namespace::User | Namespace::Security => true,
-            Namespace::Trusted => shows_trusted,
-            Namespace::System | Namespace::AccessAcl | Namespace::DefaultAcl => false,
-        };
-        if is_shown && added.is_ok() {
-            added = list.add(namespace.prefix().as_bytes(), name);
-        }
-        Ok(())
+    let now_ns = Kernel.now_ns() as i64;
+    let times = Times {
+        accessed_ns: flags.accessed.then_some(now_ns),
+        modified_ns: flags.modified.then_some(now_ns),
+        changed_ns: flags.changed.then_some(now_ns),
+    };
+    let worst = reservation::set_attributes();
+    let changed = mounted.change_within(Scope::Times, &[inode], worst, Class::Normal, &mut |handle| {
+        attributes::update_times(handle, InodeNo(inode.number()), &times)
     });
-    walked.map_err(|error| mounted.errno(error))?;
-    added
+    changed.map_err(|error| mounted.errno(error))?;
+    Ok(())
 }

@@ -5,6 +5,7 @@
 //! This crate has the locks, the transactions' lifetimes and the workers; formats and operations are core's, and
 //! all contact with C is the linux crate's.
 
+#![recursion_limit = "512"] // `pin_init!` goes a level deeper with every field.
 #![deny(unsafe_code)]
 #![deny(
     clippy::indexing_slicing,
@@ -18,14 +19,24 @@
 use kernel::prelude::*;
 
 mod attributes;
+mod counters;
 mod data;
-mod directory;
+mod environment;
+mod extended_attributes;
+mod file;
 mod inode;
+mod journal;
 mod metadata;
 mod module;
 mod mount;
+mod mounted;
+mod names;
 mod options;
 mod report;
+mod resize;
+mod shutdown;
+mod statistics;
+mod super_block;
 
 module! {
     type: Module,

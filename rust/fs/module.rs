@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use crate::inode::InodeData;
-use crate::mount::Mounted;
+use crate::mounted::Mounted;
 use crate::options::Options;
 use cairnfs_core::platform::{crc32c_bitwise, Platform};
 use cairnfs_linux::file_system_type::{FileSystem, FileSystemType, Registration};

@@ -10,161 +10,100 @@
 
 #![forbid(unsafe_code)]
 
-use crate::inode;
+use crate::counters::Counters;
+use crate::journal::Journaling;
 use crate::metadata::Metadata;
-use crate::module::Cairnfs;
-use crate::options::Options;
+use crate::mounted::Mounted;
+use crate::options::{Options, Settings};
 use crate::report;
 use cairnfs_core::device::Device as _;
-use cairnfs_core::error::{corrupt, Check, Error};
+use cairnfs_core::error::{Check, Error};
 use cairnfs_core::format::group::Geometry;
-use cairnfs_core::format::inode::{FILE_BYTES_MAX, LINKS_MAX, NAME_BYTES_MAX, ROOT};
-use cairnfs_core::format::journal::{Totals, HEADER_CLEAN};
-use cairnfs_core::format::superblock::{self, Superblock};
+use cairnfs_core::format::journal::HEADER_CLEAN;
+use cairnfs_core::format::superblock::{self, RecoveryReport, Superblock};
 use cairnfs_core::journal::replay::{self, Recovered};
-use cairnfs_core::memory::Buffer;
+use cairnfs_core::journal::{Journal, Start};
+use cairnfs_core::memory::{Buffer, OrderedMap, Owned};
+use cairnfs_core::orphans::Orphans;
+use cairnfs_core::space::ledger::Ledger;
 use cairnfs_core::units::{BlockNo, BLOCK_BYTES};
 use cairnfs_linux::block_device::BlockDevice;
-use cairnfs_linux::inode::Inode;
-use cairnfs_linux::platform::Kernel;
-use cairnfs_linux::seq_file::SeqFile;
-use cairnfs_linux::statfs::Statistics;
-use cairnfs_linux::super_block::{self, New, Parameters, SuperBlock};
-use kernel::c_str;
+use cairnfs_linux::platform::{monotonic_ns, Kernel};
+use core::sync::atomic::{AtomicBool, AtomicU32};
+use kernel::new_mutex;
 use kernel::prelude::*;
 use kernel::str::CString;
-use kernel::types::ARef;
+use kernel::sync::Arc;
 
-/// What statfs(2) names the filesystem by: "CRNf".
-const STATFS_MAGIC: u32 = u32::from_le_bytes(*b"CRNf");
-
-/// A mounted filesystem.
-#[pin_data]
-pub(crate) struct Mounted {
-    name: CString,
-    no_recovery: bool,
-    totals: Totals,
-    reserve_blocks: u64,
-    /// Its metadata, read and cached.
-    #[pin]
-    pub(crate) metadata: Metadata,
-}
-
-impl Mounted {
-    /// Whether the journal was left alone.
-    pub(crate) const fn no_recovery(&self) -> bool {
-        self.no_recovery
-    }
-
-    /// The errno of an error, which is reported when it says something about the device.
-    pub(crate) fn errno(&self, error: Error) -> kernel::error::Error {
-        report::errno(&self.name, error)
-    }
-}
-
-impl super_block::Operations for Cairnfs {
-    fn load(new: &mut New, options: &Options) -> Result<(Parameters, Pin<KBox<Mounted>>)> {
-        if let Err(error) = new.set_block_size(BLOCK_BYTES as u32) {
-            pr_err!("{}: the device's own blocks are larger than {BLOCK_BYTES} bytes\n", new.name());
-            return Err(error);
-        }
-        let name = CString::try_from(new.name())?;
-        let device = new.device();
-        let (bytes, block) = read_superblock(&device).map_err(|error| report_superblock(&name, error))?;
-        let found = examine(&name, &device, (&bytes, block), options)?;
-        let parameters = Parameters {
-            magic: STATFS_MAGIC,
-            uuid: found.uuid,
-            max_file_bytes: FILE_BYTES_MAX as i64,
-            max_links: LINKS_MAX,
-        };
-        let initialised_groups = found.totals.initialised_groups;
-        let mounted = KBox::pin_init(
-            pin_init!(Mounted {
-                name,
-                no_recovery: options.no_recovery,
-                totals: found.totals,
-                reserve_blocks: found.reserve_blocks,
-                metadata <- Metadata::new(device, found.geometry, found.hash_key, initialised_groups),
-            }),
-            GFP_KERNEL,
-        )?;
-        Ok((parameters, mounted))
-    }
-
-    fn root(super_block: &SuperBlock<Self>) -> Result<ARef<Inode<Self>>> {
-        let root = inode::get(super_block, ROOT)?;
-        let core = &root.data().inode.core;
-        if !core.is_directory() {
-            let mounted = super_block.data();
-            let block = mounted.metadata.block_of_inode(ROOT);
-            return corrupt(Check::FileType, block, 0, u64::from(core.mode))
-                .map_err(|error| mounted.errno(error));
-        }
-        pr_info!("{}: mounted read-only\n", &*super_block.data().name);
-        Ok(root)
-    }
-
-    fn statfs(super_block: &SuperBlock<Self>) -> Result<Statistics> {
-        let mounted = super_block.data();
-        let geometry = mounted.metadata.layout();
-        Ok(Statistics {
-            magic: STATFS_MAGIC,
-            block_bytes: BLOCK_BYTES as u32,
-            blocks: geometry.data_blocks(),
-            free_blocks: mounted.totals.free_blocks,
-            available_blocks: mounted.totals.free_blocks.saturating_sub(mounted.reserve_blocks),
-            inodes: geometry.inode_count(),
-            free_inodes: mounted.totals.free_inodes,
-            id: geometry.filesystem_id,
-            name_bytes_max: NAME_BYTES_MAX as u32,
-        })
-    }
-
-    fn show_options(super_block: &SuperBlock<Self>, text: &mut SeqFile<'_>) {
-        if super_block.data().no_recovery {
-            text.puts(c_str!(",norecovery"));
-        }
-    }
-
-    fn nr_cached_objects(super_block: &SuperBlock<Self>) -> usize {
-        super_block.data().metadata.cached_blocks()
-    }
-
-    fn free_cached_objects(super_block: &SuperBlock<Self>, wanted: usize) -> usize {
-        super_block.data().metadata.shrink(wanted)
-    }
-}
-
-/// What a mount keeps of the superblock, and the totals behind recovery.
+/// What the device holds, as far as a mount needs it.
 struct Examined {
+    superblock: Owned<Superblock>,
     geometry: Geometry,
-    totals: Totals,
-    uuid: [u8; 16],
-    hash_key: [u8; 16],
-    reserve_blocks: u64,
+    journal: Owned<Journal>,
+    recovery: RecoveryReport,
 }
 
-/// A copy of the superblock, if it is whole, and its counter. (A decoded superblock is large for a stack frame, so only two
-/// functions here have one.)
-#[inline(never)]
-fn read_copy(device: &BlockDevice, block: BlockNo) -> cairnfs_core::error::Result<(Buffer, u64)> {
+/// Looks at the device, recovers if need be, and makes what is kept of the mount. Nothing is changed but by recovery.
+pub(crate) fn load(name: &CStr, device: BlockDevice, options: &Options) -> Result<Arc<Mounted>> {
+    let superblock = read_superblock(&device).map_err(|error| report_superblock(name, error))?;
+    let Examined { superblock, geometry, journal, recovery } = examine(name, &device, superblock, options)?;
+    let name = CString::try_from(name)?;
+    let initialised_groups = journal.totals().initialised_groups;
+    let ledger = Ledger::new(journal.totals().free_blocks, superblock.reserve_blocks);
+    let (uuid, hash_key) = (superblock.uuid, superblock.hash_key);
+    let (reserve_blocks, orphan_inode) = (superblock.reserve_blocks, superblock.orphan_inode);
+    Arc::pin_init(
+        pin_init!(Mounted {
+            name,
+            uuid,
+            reserve_blocks,
+            orphan_inode,
+            no_recovery: options.no_recovery,
+            recovery,
+            settings: Settings::new(options),
+            counters: Counters::default(),
+            writing: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            initialised_groups: AtomicU32::new(initialised_groups),
+            metadata <- Metadata::new(device, geometry, hash_key),
+            superblock <- new_mutex!(superblock, "Mounted::superblock"),
+            groups <- new_mutex!(OrderedMap::new(), "Mounted::groups"),
+            journaling <- Journaling::new(journal),
+            ledger <- new_mutex!(ledger, "Mounted::ledger"),
+            orphans <- new_mutex!(Orphans::new(), "Mounted::orphans"),
+            orphan_index <- new_mutex!((), "Mounted::orphan_index"),
+            checkpointer <- new_mutex!((), "Mounted::checkpointer"),
+            orphan_remover <- new_mutex!((), "Mounted::orphan_remover"),
+            workers <- new_mutex!(None, "Mounted::workers"),
+            statistics <- new_mutex!(None, "Mounted::statistics"),
+        }),
+        GFP_KERNEL,
+    )
+}
+
+/// A copy of the superblock, if it is whole.
+#[inline(never)] // For the stack: a superblock is large, and here is one of them; `on_the_heap` has the other.
+fn read_copy(device: &BlockDevice, block: BlockNo) -> cairnfs_core::error::Result<Owned<Superblock>> {
     let mut bytes = Buffer::zeroed(BLOCK_BYTES)?;
     device.read(block, &mut bytes)?;
     match &Superblock::read_copy(&Kernel, &bytes, block) {
-        Ok(superblock) => Ok((bytes, superblock.update_counter)),
+        Ok(superblock) => on_the_heap(superblock),
         Err(error) => Err(*error),
     }
 }
 
+#[inline(never)]
+fn on_the_heap(superblock: &Superblock) -> cairnfs_core::error::Result<Owned<Superblock>> {
+    Ok(Owned::try_new(*superblock)?)
+}
+
 /// The newer of the two copies, of which one may be torn. When neither can be used, the first one's failure counts: it says
 /// what the device holds instead.
-fn read_superblock(device: &BlockDevice) -> cairnfs_core::error::Result<(Buffer, BlockNo)> {
-    let copies = (read_copy(device, superblock::PRIMARY), read_copy(device, superblock::SECONDARY));
-    match copies {
-        (Ok((_, first)), Ok((bytes, second))) if second > first => Ok((bytes, superblock::SECONDARY)),
-        (Ok((bytes, _)), _) => Ok((bytes, superblock::PRIMARY)),
-        (Err(_), Ok((bytes, _))) => Ok((bytes, superblock::SECONDARY)),
+fn read_superblock(device: &BlockDevice) -> cairnfs_core::error::Result<Owned<Superblock>> {
+    match (read_copy(device, superblock::PRIMARY), read_copy(device, superblock::SECONDARY)) {
+        (Ok(first), Ok(second)) if second.update_counter > first.update_counter => Ok(second),
+        (Ok(first), _) => Ok(first),
+        (Err(_), Ok(second)) => Ok(second),
         (Err(error), Err(_)) => Err(error),
     }
 }
@@ -180,60 +119,67 @@ fn report_superblock(name: &CStr, error: Error) -> kernel::error::Error {
     }
 }
 
-/// Checks the superblock in `bytes`, which is whole, and recovers.
-#[inline(never)]
+/// Checks the superblock, and recovers.
+#[inline(never)] // For the stack: what is examined is large.
 fn examine(
     name: &CStr,
     device: &BlockDevice,
-    (bytes, block): (&[u8], BlockNo),
+    superblock: Owned<Superblock>,
     options: &Options,
 ) -> Result<Examined> {
-    let decoded = Superblock::read_copy(&Kernel, bytes, block);
-    let superblock = decoded.as_ref().map_err(|error| report::errno(name, *error))?;
-    let geometry = superblock.check_features(false).and_then(|()| Geometry::new(superblock, device.blocks()));
+    let geometry =
+        superblock.check_features(false).and_then(|()| Geometry::new(&superblock, device.blocks()));
     let geometry = geometry.map_err(|error| report::errno(name, error))?;
-    Ok(Examined {
-        totals: recover(name, device, superblock, &geometry, options)?,
-        geometry,
-        uuid: superblock.uuid,
-        hash_key: superblock.hash_key,
-        reserve_blocks: superblock.reserve_blocks,
-    })
+    let Recovered { start, report } = recover(name, device, &superblock, &geometry, options)?;
+    let journal =
+        new_journal(geometry, superblock.uuid, &start).map_err(|error| report::errno(name, error))?;
+    Ok(Examined { superblock, geometry, journal, recovery: report })
 }
 
-/// Brings the blocks at home up to the journal; returns the totals that hold then.
-#[inline(never)]
+#[inline(never)] // For the stack: a journal is large.
+fn new_journal(
+    geometry: Geometry,
+    uuid: [u8; 16],
+    start: &Start,
+) -> cairnfs_core::error::Result<Owned<Journal>> {
+    Ok(Owned::try_new(Journal::new(geometry, uuid, start))?)
+}
+
+/// Brings the blocks at home up to the journal, unless it is to be left alone.
+#[inline(never)] // For the stack: a header is large.
 fn recover(
     name: &CStr,
     device: &BlockDevice,
     superblock: &Superblock,
     geometry: &Geometry,
     options: &Options,
-) -> Result<Totals> {
-    let header = replay::read_header(device, &Kernel, superblock, geometry);
-    let header = header.map_err(|error| report::errno(name, error))?;
-    if header.flags & HEADER_CLEAN != 0 {
-        return Ok(header.totals);
+) -> Result<Recovered> {
+    let errno = |error| report::errno(name, error);
+    let header = replay::read_header(device, &Kernel, superblock, geometry).map_err(errno)?;
+    if header.flags & HEADER_CLEAN == 0 {
+        if options.no_recovery {
+            pr_warn!("{name}: the journal is not clean, and is left as it is: what is read may be old or contradictory\n");
+            return Ok(replay::without(&header));
+        }
+        if device.is_read_only() {
+            pr_err!("{name}: the journal is not clean, and the device is read-only: use -o ro,norecovery\n");
+            return Err(EROFS);
+        }
+        superblock.check_features(true).map_err(|error| {
+            pr_err!("{name}: the journal is not clean, and the filesystem may not be written to: {error}\n");
+            EROFS
+        })?;
     }
-    if options.no_recovery {
-        pr_warn!("{name}: the journal is not clean, and is left as it is: what is read may be old or contradictory\n");
-        return Ok(header.totals);
+    let began_ns = monotonic_ns();
+    let recovered = replay::recover(device, &Kernel, superblock, geometry).map_err(errno)?;
+    if header.flags & HEADER_CLEAN == 0 {
+        let report = &recovered.report;
+        pr_info!(
+            "{name}: recovered {} transactions, {} items, in {} us\n",
+            report.transactions,
+            report.items,
+            monotonic_ns().saturating_sub(began_ns) / 1000
+        );
     }
-    if device.is_read_only() {
-        pr_err!("{name}: the journal is not clean, and the device is read-only: use -o ro,norecovery\n");
-        return Err(EROFS);
-    }
-    superblock.check_features(true).map_err(|error| {
-        pr_err!("{name}: the journal is not clean, and the filesystem may not be written to: {error}\n");
-        EROFS
-    })?;
-    let recovered = replay::recover(device, &Kernel, superblock, geometry);
-    let Recovered { start, report } = recovered.map_err(|error| report::errno(name, error))?;
-    pr_info!(
-        "{name}: recovered {} transactions, {} items, in {} us\n",
-        report.transactions,
-        report.items,
-        report.duration_ns / 1000
-    );
-    Ok(start.totals)
+    Ok(recovered)
 }

@@ -1,31 +1,44 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `struct block_device` and `struct bio`: the device under a filesystem, read and written block by block
-//! (include/linux/blkdev.h, include/linux/bio.h).
+//! `struct block_device`: the device under a filesystem (include/linux/blkdev.h).
 //!
-//! This is for metadata and for recovery: a few blocks, from and to memory that the caller has, waited for.
+//! This is for metadata, the journal and recovery: from and to memory that the caller has, waited for. Several writes at once are
+//! a [`WriteBatch`](crate::write_batch::WriteBatch).
+//!
+//! Bios come from the pool that all filesystems share, which always has one for who waits; writes are charged to the root
+//! control group.
 
+use crate::bio::{self, Bio};
 use cairnfs_bindings as bindings;
 use cairnfs_core::device::{check_run, run_of, Device};
 use cairnfs_core::error::{Error, Result};
 use cairnfs_core::units::{BlockNo, BlockRun, BLOCK_BYTES, SECTOR_BYTES};
 use core::ptr::NonNull;
 
-const BLOCK_SECTORS: u64 = (BLOCK_BYTES / SECTOR_BYTES) as u64;
-const PAGE_BYTES: usize = 1 << bindings::PAGE_SHIFT;
-/// The most pages that a bio can have.
-const BIO_PAGES_MAX: usize = bindings::BIO_MAX_VECS as usize;
-/// Bytes that go in one bio. Memory that begins within a page takes one page more.
-const BIO_BYTES_MAX: usize = (BIO_PAGES_MAX - 1) * PAGE_BYTES;
+/// What a write asks of the device besides writing.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct WriteFlags {
+    /// Before anything is written, all that was complete is made durable.
+    pub pre_flush: bool,
+    /// It ends when what it has written is durable. Says nothing of other writes.
+    pub force_unit_access: bool,
+}
 
-// So that every bio but the last has whole blocks.
-const _: () = assert!(BIO_BYTES_MAX.is_multiple_of(BLOCK_BYTES));
+impl WriteFlags {
+    pub(crate) const fn operation(self) -> u32 {
+        bindings::CAIRNFS_REQ_WRITE
+            | (if self.pre_flush { bindings::CAIRNFS_REQ_PREFLUSH } else { 0 })
+            | (if self.force_unit_access { bindings::CAIRNFS_REQ_FUA } else { 0 })
+    }
+}
 
 /// A filesystem's device.
 ///
 /// # Invariants
 ///
-/// A counted reference to an open file of a block device, so the device stays usable while this exists.
+/// A counted reference to an open file of a block device, so the device stays usable while this exists: also behind an unmount,
+/// which gives up the filesystem's claim on the device, and its own reference, but cannot close the file before the last one is
+/// gone. Until then the device can be opened and claimed by others, so nothing may be written by then.
 pub struct BlockDevice(NonNull<bindings::file>);
 
 // SAFETY: The reference may be dropped by any thread, and block I/O be asked for by any, several at a time.
@@ -47,7 +60,7 @@ impl BlockDevice {
         }
     }
 
-    fn as_ptr(&self) -> *mut bindings::block_device {
+    pub(crate) fn as_ptr(&self) -> *mut bindings::block_device {
         // SAFETY: By the type invariants it is an open file of a block device.
         unsafe { bindings::cairnfs_helper_file_bdev(self.0.as_ptr()) }
     }
@@ -58,90 +71,106 @@ impl BlockDevice {
         unsafe { bindings::cairnfs_helper_bdev_read_only(self.as_ptr()) }
     }
 
-    /// Transfers whole blocks between `memory` and the device.
+    /// Whether the device writes durably when it is asked to (FUA). Where it does not, the block layer flushes behind such a write.
+    pub fn has_force_unit_access(&self) -> bool {
+        // SAFETY: By the type invariants the device is open.
+        unsafe { bindings::cairnfs_helper_bdev_fua(self.as_ptr()) }
+    }
+
+    /// Whether what was written may be lost without a flush.
+    pub fn has_volatile_cache(&self) -> bool {
+        // SAFETY: By the type invariants the device is open.
+        unsafe { bindings::cairnfs_helper_bdev_write_cache(self.as_ptr()) }
+    }
+
+    fn bytes(&self) -> u64 {
+        // SAFETY: By the type invariants the device is open.
+        unsafe { bindings::cairnfs_helper_bdev_nr_bytes(self.as_ptr()) }
+    }
+
+    /// Writes `bytes` from byte `start_byte` of the device on, both in whole sectors, and waits. What is too long for one bio
+    /// goes in several, one after the other; the flush comes before the first.
+    pub fn write_sectors(&self, start_byte: u64, bytes: &[u8], flags: WriteFlags) -> Result {
+        let end = start_byte.checked_add(bytes.len() as u64);
+        if end.is_none_or(|end| end > self.bytes()) {
+            return Err(Error::Io(block_of(start_byte)));
+        }
+        if !start_byte.is_multiple_of(SECTOR_BYTES as u64) {
+            return Err(Error::InvalidArgument);
+        }
+        // SAFETY: The slice is readable and does not change; writing to the device does not write to memory.
+        unsafe { self.transfer(start_byte, bytes.as_ptr().cast_mut(), bytes.len(), flags.operation()) }
+    }
+
+    /// Transfers between `memory` and the device.
     ///
     /// # Safety
     ///
     /// `memory` must be readable, for reading from the device also writable, for `bytes` bytes, by nobody else until this returns.
-    unsafe fn transfer(&self, start: BlockNo, memory: *mut u8, bytes: usize, operation: u32) -> Result {
-        run_of(start, bytes, self.blocks())?;
-        if !memory.addr().is_multiple_of(SECTOR_BYTES) {
-            return Err(Error::InvalidArgument);
-        }
-        let (mut block, mut done) = (start, 0_usize);
+    unsafe fn transfer(&self, start_byte: u64, memory: *mut u8, bytes: usize, operation: u32) -> Result {
+        let (mut at, mut done, mut operation) = (start_byte, 0_usize, operation);
         while done < bytes {
-            let length = bytes.saturating_sub(done).min(BIO_BYTES_MAX);
-            // SAFETY: The part lies within the caller's memory.
-            unsafe { self.transfer_part(block, memory.add(done), length, operation)? };
+            let length = bytes.saturating_sub(done).min(bio::BYTES_MAX);
+            // SAFETY: The part lies within the caller's memory, which stays until the bio has ended; the device is open.
+            let bio = unsafe { Bio::new(self.as_ptr(), at, memory.add(done), length, operation, None) };
+            if !bio.ok_or(Error::InvalidArgument)?.submit_and_wait() {
+                return Err(Error::Io(block_of(at)));
+            }
+            operation &= !bindings::CAIRNFS_REQ_PREFLUSH;
             done = done.saturating_add(length);
-            // The run lies on the device, so this is a number of one of its blocks, or the one behind the last.
-            block = BlockNo(block.0.saturating_add((length / BLOCK_BYTES) as u64));
+            // The range lies on the device, so this is one of its bytes, or the one behind the last.
+            at = at.saturating_add(length as u64);
         }
         Ok(())
     }
 
+    /// Transfers whole blocks between `memory` and the device.
+    ///
     /// # Safety
     ///
-    /// As [`Self::transfer`]; `memory` is aligned to a sector, and `bytes` at most [`BIO_BYTES_MAX`].
-    unsafe fn transfer_part(&self, start: BlockNo, memory: *mut u8, bytes: usize, operation: u32) -> Result {
-        // One more than whole pages, for memory that begins within one.
-        let pages = bytes.div_ceil(PAGE_BYTES).saturating_add(1).min(BIO_PAGES_MAX) as u16;
-        // SAFETY: The device is open. The allocation waits, from a pool, and does not fail.
-        let bio = unsafe { bindings::cairnfs_helper_bio_alloc(self.as_ptr(), pages, operation) };
-        // SAFETY: The bio is this function's.
-        unsafe { (*bio).bi_iter.bi_sector = start.0.saturating_mul(BLOCK_SECTORS) };
-        let mut done = 0_usize;
-        while done < bytes {
-            // SAFETY: It lies within the caller's memory.
-            let address = unsafe { memory.add(done) };
-            let offset = address.addr() % PAGE_BYTES;
-            let length = PAGE_BYTES.saturating_sub(offset).min(bytes.saturating_sub(done));
-            // SAFETY: Only looks at the address.
-            let page = unsafe { bindings::cairnfs_helper_address_to_page(address.cast()) };
-            // SAFETY: The page is that of memory which the caller has until the bio has ended.
-            let added = !page.is_null()
-                && unsafe { bindings::bio_add_page(bio, page, length as u32, offset as u32) }
-                    == length as i32;
-            if !added {
-                // SAFETY: The bio was not submitted.
-                unsafe { bindings::bio_put(bio) };
-                return Err(Error::InvalidArgument);
-            }
-            done = done.saturating_add(length);
-        }
-        // SAFETY: The bio is complete, and this context may sleep.
-        let status = unsafe { bindings::submit_bio_wait(bio) };
-        // SAFETY: It has ended.
-        unsafe { bindings::bio_put(bio) };
-        if status == 0 {
-            Ok(())
-        } else {
-            Err(Error::Io(start))
-        }
+    /// As [`Self::transfer`].
+    unsafe fn transfer_blocks(
+        &self,
+        start: BlockNo,
+        memory: *mut u8,
+        bytes: usize,
+        operation: u32,
+    ) -> Result {
+        run_of(start, bytes, self.blocks())?;
+        // SAFETY: As the caller vouches.
+        unsafe { self.transfer(byte_of(start), memory, bytes, operation) }
     }
+}
+
+/// Where a block of the device begins; the device has it, so this is a number.
+pub(crate) const fn byte_of(block: BlockNo) -> u64 {
+    block.0.saturating_mul(BLOCK_BYTES as u64)
+}
+
+const fn block_of(byte: u64) -> BlockNo {
+    BlockNo(byte / BLOCK_BYTES as u64)
 }
 
 impl Device for BlockDevice {
     fn blocks(&self) -> u64 {
-        // SAFETY: By the type invariants the device is open.
-        unsafe { bindings::cairnfs_helper_bdev_nr_bytes(self.as_ptr()) / BLOCK_BYTES as u64 }
+        self.bytes() / BLOCK_BYTES as u64
     }
 
     fn read(&self, start: BlockNo, out: &mut [u8]) -> Result {
         // SAFETY: The slice is writable, and nobody else has it.
-        unsafe { self.transfer(start, out.as_mut_ptr(), out.len(), bindings::CAIRNFS_REQ_READ) }
+        unsafe { self.transfer_blocks(start, out.as_mut_ptr(), out.len(), bindings::CAIRNFS_REQ_READ) }
     }
 
     fn write(&self, start: BlockNo, bytes: &[u8]) -> Result {
+        let operation = WriteFlags::default().operation();
         // SAFETY: The slice is readable and does not change; writing to the device does not write to memory.
-        unsafe { self.transfer(start, bytes.as_ptr().cast_mut(), bytes.len(), bindings::CAIRNFS_REQ_WRITE) }
+        unsafe { self.transfer_blocks(start, bytes.as_ptr().cast_mut(), bytes.len(), operation) }
     }
 
     fn write_durably(&self, start: BlockNo, bytes: &[u8]) -> Result {
+        let operation = WriteFlags { force_unit_access: true, pre_flush: false }.operation();
         // SAFETY: As in `write`.
-        unsafe {
-            self.transfer(start, bytes.as_ptr().cast_mut(), bytes.len(), bindings::CAIRNFS_REQ_WRITE_FUA)
-        }
+        unsafe { self.transfer_blocks(start, bytes.as_ptr().cast_mut(), bytes.len(), operation) }
     }
 
     fn flush(&self) -> Result {
@@ -154,8 +183,8 @@ impl Device for BlockDevice {
 
     fn zero(&self, run: BlockRun) -> Result {
         check_run(run, self.blocks())?;
-        let sector = run.start.0.saturating_mul(BLOCK_SECTORS);
-        let sectors = run.blocks.saturating_mul(BLOCK_SECTORS);
+        let sector = byte_of(run.start) / SECTOR_BYTES as u64;
+        let sectors = byte_of(BlockNo(run.blocks)) / SECTOR_BYTES as u64;
         // SAFETY: The device is open, and this context may sleep.
         let status = unsafe {
             bindings::blkdev_issue_zeroout(self.as_ptr(), sector, sectors, bindings::CAIRNFS_GFP_NOFS, 0)

@@ -10,25 +10,36 @@
 //! trait `Operations` of the file that has the table.
 
 pub mod address_space;
+pub mod attribute_change;
+mod bio;
 pub mod block_device;
+mod completion;
 pub mod dentry;
 pub mod errno;
+pub mod event;
 pub mod file;
 pub mod file_system_type;
 pub mod fs_context;
 pub mod fs_parser;
+pub mod idmap;
 pub mod inode;
 pub mod inode_cache;
+mod io_end;
 pub mod iomap;
+pub mod kobject;
 pub mod memory_scope;
 pub mod platform;
 pub mod rate_limit;
+pub mod rw_semaphore;
 pub mod seq_file;
 pub mod statfs;
 pub mod super_block;
 pub mod symlink;
 mod this_module;
+pub mod thread;
 pub mod time;
+mod vm_operations;
+pub mod write_batch;
 pub mod xattr;
 
 /// What the printing macros of the `kernel` crate put before each line.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Error numbers that filesystems return and for which the `kernel` crate has no constant.
+//! Error numbers that filesystems return, by the names and in the sense that they have for filesystems.
 
 use cairnfs_bindings as bindings;
 use kernel::error::Error;
@@ -29,6 +29,12 @@ errno! {
     ENAMETOOLONG, "File name too long.";
     ENODATA, "No such attribute.";
     ERANGE, "The caller's buffer is too small.";
+    ENOTTY, "No such ioctl.";
+    EMLINK, "Too many links.";
+    EXDEV, "Not within one filesystem, or not within one project.";
+    EDQUOT, "Quota exceeded.";
+    ESTALE, "What a file handle or a number names is not there any more.";
+    EOVERFLOW, "A value does not fit its type.";
 }
 
 impl From<Errno> for Error {

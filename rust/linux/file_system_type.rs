@@ -9,17 +9,14 @@
 
 use crate::inode_cache::{self, InodeCache};
 use crate::this_module::THIS_MODULE;
-use crate::{file, fs_context, inode, iomap, super_block, xattr};
+use crate::{file, fs_context, inode, iomap, kobject, super_block, xattr};
 use cairnfs_bindings as bindings;
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
-use core::pin::Pin;
-use kernel::alloc::KBox;
 use kernel::error::{to_result, Result};
 use kernel::ffi;
 use kernel::str::CStr;
-use kernel::types::ForeignOwnable;
 
 /// A filesystem: its types, and its one type object.
 pub trait FileSystem: Sized + 'static {
@@ -30,9 +27,9 @@ pub trait FileSystem: Sized + 'static {
 
     /// The mount options; the default is what holds when none is given.
     type Options: Default + Send;
-    /// What the filesystem keeps of a mount.
+    /// What the filesystem keeps of a mount; dropped behind the unmount, with its last reference.
     type Data: Send + Sync;
-    /// What the filesystem keeps of an inode in memory.
+    /// What the filesystem keeps of an inode in memory; dropped when the inode is evicted, where waiting is allowed.
     type InodeData: Send + Sync;
 
     /// The static in which its type is.
@@ -69,15 +66,20 @@ impl<T> Operations for T where
 pub struct FileSystemType<T: FileSystem> {
     table: UnsafeCell<bindings::file_system_type>,
     inode_cache: InodeCache,
+    sysfs: kobject::Root,
     _filesystem: PhantomData<fn() -> T>,
 }
 
-// SAFETY: Nothing in Rust reads or writes the table after construction; VFS does so under its own locks. The cache is Sync.
+// SAFETY: Nothing in Rust reads or writes the table after construction; VFS does so under its own locks. Cache and root are Sync.
 unsafe impl<T: FileSystem> Sync for FileSystemType<T> {}
 
 impl<T: FileSystem> FileSystemType<T> {
     pub(crate) const fn inode_cache(&self) -> &InodeCache {
         &self.inode_cache
+    }
+
+    pub(crate) const fn sysfs(&self) -> &kobject::Root {
+        &self.sysfs
     }
 }
 
@@ -93,7 +95,12 @@ impl<T: Operations> FileSystemType<T> {
         table.kill_sb = Some(Self::kill_sb_callback);
         table.owner = THIS_MODULE;
         // INVARIANT: The name, the functions, the options and the module are static.
-        Self { table: UnsafeCell::new(table), inode_cache: InodeCache::new(), _filesystem: PhantomData }
+        Self {
+            table: UnsafeCell::new(table),
+            inode_cache: InodeCache::new(),
+            sysfs: kobject::Root::new(),
+            _filesystem: PhantomData,
+        }
     }
 
     /// # Safety
@@ -102,24 +109,18 @@ impl<T: Operations> FileSystemType<T> {
     /// completed.
     unsafe extern "C" fn kill_sb_callback(super_block: *mut bindings::super_block) {
         // SAFETY: As this function's requirements say.
-        unsafe { bindings::kill_block_super(super_block) };
-        // SAFETY: The super block itself stays until this callback has returned.
-        let data = unsafe { (*super_block).s_fs_info };
-        if !data.is_null() {
-            // All inodes are evicted, and their freeing, which may still be waiting for a grace period, does not look at this.
-            // SAFETY: `super_block::fill` has put it there, and nobody is left who could use it.
-            drop(unsafe { Pin::<KBox<T::Data>>::from_foreign(data) });
-        }
+        unsafe { super_block::kill::<T>(super_block) };
     }
 
-    /// Makes the type known; dropping the result makes it unknown again. EBUSY if the name is taken.
+    /// Makes the type known, and gives it a directory `/sys/fs/<name>`; dropping the result makes it unknown again. EBUSY if the name is taken.
     pub fn register(&'static self) -> Result<Registration<T>> {
         let inode_cache = inode_cache::Registration::new::<T>(&self.inode_cache)?;
+        let sysfs = kobject::Registration::new(&self.sysfs, T::NAME)?;
         // SAFETY: The table is static and, by the type invariants, so is all it points to; the kernel itself refuses
         // a table that is registered already.
         to_result(unsafe { bindings::register_filesystem(self.table.get()) })?;
         // INVARIANT: It was registered just now.
-        Ok(Registration { file_system_type: self, _inode_cache: inode_cache })
+        Ok(Registration { file_system_type: self, _sysfs: sysfs, _inode_cache: inode_cache })
     }
 }
 
@@ -137,6 +138,8 @@ impl<T: Operations> Default for FileSystemType<T> {
 #[must_use = "the type is unregistered when this is dropped"]
 pub struct Registration<T: FileSystem> {
     file_system_type: &'static FileSystemType<T>,
+    /// Dropped behind this struct's own `drop`, when there is no mount that could have a directory in it.
+    _sysfs: kobject::Registration,
     /// Dropped behind this struct's own `drop`, when no inode is left.
     _inode_cache: inode_cache::Registration,
 }

@@ -16,13 +16,20 @@ pub trait Operations: FileSystem {
     /// The mount options.
     const PARAMETERS: Parameters;
 
-    /// Notes an option of the table, by its number.
-    fn parse_param(options: &mut Self::Options, number: u8) -> Result;
+    /// Notes an option of the table, by its number, and its value ([`Value`](crate::fs_parser::Value)).
+    fn parse_param(options: &mut Self::Options, number: u8, value: u64) -> Result;
 
     /// Whether a new mount may be tried: before the device is opened.
     fn check_new_mount(options: &Self::Options, read_only: bool) -> Result;
 
-    /// A mounted filesystem is to be mounted with other options.
+    /// A mounted filesystem is to be mounted with other options: those that were given now, over the defaults. `read_only` says
+    /// what it shall be afterwards; [`SuperBlock::is_read_only`] says what it is now.
+    ///
+    /// `s_umount` is held for writing. Going read-only, VFS has seen that nobody has a file open for writing or an unlinked one
+    /// in use, and lets no new writer in; it has *not* synced: what is still to be written, the filesystem writes now. Going
+    /// read-write, no writer comes in before this has returned. VFS changes `SB_RDONLY` after a success, and by nothing else; so
+    /// during this call it still says the old state. After an error all stays as it was, but for one case: an emergency remount
+    /// (sysrq-u) goes on to read-only, with files open for writing, whatever this returns.
     fn reconfigure(super_block: &SuperBlock<Self>, options: &Self::Options, read_only: bool) -> Result;
 }
 
@@ -94,9 +101,9 @@ impl<T: file_system_type::Operations> Table<T> {
     ) -> ffi::c_int {
         from_result(|| {
             // SAFETY: They are those of this callback.
-            let number = unsafe { T::PARAMETERS.parse(context, parameter) }?;
+            let given = unsafe { T::PARAMETERS.parse(context, parameter) }?;
             // SAFETY: The context is this callback's.
-            T::parse_param(unsafe { Self::options(context) }, number)?;
+            T::parse_param(unsafe { Self::options(context) }, given.number, given.value)?;
             Ok(0)
         })
     }
@@ -136,8 +143,15 @@ impl<T: file_system_type::Operations> Table<T> {
             // SAFETY: At a reconfiguration `root` is the mounted root; its super block is one of `T`'s, complete, and cannot
             // go away while the context holds the root.
             let super_block = unsafe { SuperBlock::<T>::from_raw((*(*context).root).d_sb) };
+            // A reconfiguration may be of options alone: then the flag is not among those that are to change.
             // SAFETY: The context is this callback's.
-            unsafe { T::reconfigure(super_block, Self::options(context), Self::is_read_only(context)) }?;
+            let read_only = match unsafe { (*context).sb_flags_mask } & bindings::CAIRNFS_SB_RDONLY {
+                0 => super_block.is_read_only(),
+                // SAFETY: As above.
+                _ => unsafe { Self::is_read_only(context) },
+            };
+            // SAFETY: As above.
+            T::reconfigure(super_block, unsafe { Self::options(context) }, read_only)?;
             Ok(0)
         })
     }

@@ -3,6 +3,8 @@
 //! `struct seq_file`: a text that user space is reading (include/linux/seq_file.h).
 
 use cairnfs_bindings as bindings;
+use core::fmt;
+use kernel::ffi;
 use kernel::str::CStr;
 
 /// A text being shown.
@@ -26,5 +28,13 @@ impl<'a> SeqFile<'a> {
     pub fn puts(&mut self, text: &CStr) {
         // SAFETY: By the type invariants the file is valid; the text is readable for its length.
         unsafe { bindings::seq_write(self.0, text.as_char_ptr().cast(), text.as_bytes().len()) };
+    }
+
+    /// Appends formatted text, likewise.
+    pub fn print(&mut self, text: fmt::Arguments<'_>) {
+        // SAFETY: By the type invariants the file is valid; `%pA` takes a pointer to arguments, which live long enough.
+        unsafe {
+            bindings::seq_printf(self.0, c"%pA".as_ptr().cast(), (&raw const text).cast::<ffi::c_void>())
+        };
     }
 }

@@ -5,30 +5,58 @@
 use crate::block_device::BlockDevice;
 use crate::file_system_type::FileSystem;
 use crate::inode::Inode;
-use crate::inode_cache;
+use crate::new_rw_semaphore;
+use crate::rw_semaphore::RwSemaphore;
 use crate::seq_file::SeqFile;
 use crate::statfs::Statistics;
 use crate::time::Time;
-use crate::{inode, xattr};
+use crate::{inode, inode_cache, io_end, kobject, xattr};
 use cairnfs_bindings as bindings;
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use core::mem::{ManuallyDrop, MaybeUninit};
-use core::pin::Pin;
-use kernel::alloc::KBox;
-use kernel::error::code::{EINVAL, ENOMEM};
-use kernel::error::{from_result, Result};
+use core::ptr;
+use kernel::alloc::{flags::GFP_KERNEL, KBox};
+use kernel::error::code::{EINVAL, EIO, ENOMEM};
+use kernel::error::{from_result, to_result, Result};
 use kernel::ffi;
+use kernel::prelude::InPlaceInit;
 use kernel::str::CStr;
-use kernel::types::{ARef, ForeignOwnable};
+use kernel::sync::Arc;
+use kernel::types::ARef;
 
 /// The operations of `struct super_operations`, and how one comes to be.
 pub trait Operations: FileSystem {
-    /// Reads what a device holds, and says what the filesystem on it is like.
-    fn load(new: &mut New, options: &Self::Options) -> Result<(Parameters, Pin<KBox<Self::Data>>)>;
+    /// Reads what a device holds, and says what the filesystem on it is like. Whatever happens then, [`Self::stop`] is called with
+    /// the data.
+    fn load(new: &mut New, options: &Self::Options) -> Result<(Parameters, Arc<Self::Data>)>;
 
     /// The root directory.
     fn root(super_block: &SuperBlock<Self>) -> Result<ARef<Inode<Self>>>;
+
+    /// The filesystem is to be killed: threads of its own end here, with all references to the super block that they have; no
+    /// work in the background begins any more. It is still complete, if it ever was: VFS syncs it next, evicts the inodes, and
+    /// calls [`Self::put`]. A mount that has failed behind [`Self::load`] comes here too, but to `put` only if it was
+    /// completed. `s_umount` is held for writing.
+    fn stop(data: &Self::Data);
+
+    /// All inodes are gone: the last chance to write. `s_umount` is held for writing.
+    fn put(super_block: &SuperBlock<Self>);
+
+    /// Makes durable what has been changed; without `wait`, only begins to. VFS has written the pages of files back. Not called while
+    /// the mount is read-only. `s_umount` is held.
+    fn sync_fs(super_block: &SuperBlock<Self>, wait: bool) -> Result;
+
+    /// An inode goes out of memory: unused for long, without names, or with the mount. It may be that whoever waits for memory
+    /// drops the last reference, in the middle of anything: an eviction that has to wait for other locks than its own, or for
+    /// room in the journal, is handed on to somebody else. Its pages are gone, and without names it is out of the hash. An inode
+    /// that was never completely read or made does not come here. It must not be counted (`ARef`): that is a bug that halts the
+    /// kernel.
+    fn evict(inode: &Inode<Self>);
+
+    /// The device is gone, or will fail from now on. VFS has synced before, if it was told in time, and has evicted what it could.
+    /// `s_umount` is held for reading.
+    fn shutdown(super_block: &SuperBlock<Self>);
 
     /// Sizes and counts.
     fn statfs(super_block: &SuperBlock<Self>) -> Result<Statistics>;
@@ -99,10 +127,18 @@ pub(crate) unsafe fn fill<T: crate::file_system_type::Operations>(
 ) -> Result {
     // INVARIANT: As the caller vouches.
     let (parameters, data) = T::load(&mut New(super_block), options)?;
-    // SAFETY: The super block is the caller's alone; all tables are static and fit `T`. `kill_sb` takes the data back, be
+    let weak = Weak::<T>::new(super_block);
+    // SAFETY: The super block is valid; its name is an array that ends with a NUL.
+    let name = unsafe { CStr::from_char_ptr((*super_block).s_id.as_ptr()) };
+    let mount = weak.and_then(|weak| {
+        let io_ends = io_end::Queue::new(T::NAME, name)?;
+        Ok(KBox::new(Mount { io_ends, data: data.clone(), weak }, GFP_KERNEL)?)
+    });
+    let mount = mount.inspect_err(|_| T::stop(&data))?;
+    // SAFETY: The super block is the caller's alone; all tables are static and fit `T`. `kill_sb` takes the box back, be
     // the super block complete or not.
     unsafe {
-        (*super_block).s_fs_info = data.into_foreign().cast_mut();
+        (*super_block).s_fs_info = KBox::into_raw(mount).cast();
         (*super_block).s_op = Table::<T>::TABLE;
         (*super_block).s_xattr = xattr::Table::<T>::HANDLERS.as_ptr().cast();
         (*super_block).s_magic = parameters.magic as ffi::c_ulong;
@@ -124,6 +160,82 @@ pub(crate) unsafe fn fill<T: crate::file_system_type::Operations>(
     // SAFETY: The super block is the caller's alone.
     unsafe { (*super_block).s_root = root };
     Ok(())
+}
+
+/// What `s_fs_info` points to.
+struct Mount<T: FileSystem> {
+    /// Where the inodes' ended I/O is worked on. Dropped first, but behind the last inode.
+    io_ends: io_end::Queue,
+    data: Arc<T::Data>,
+    weak: Weak<T>,
+}
+
+/// Takes a super block down, as `->kill_sb`.
+///
+/// # Safety
+///
+/// `super_block` must be of the filesystem `T` and have a device; it is complete, or [`fill`] has failed, or was not called. VFS
+/// alone uses it still.
+pub(crate) unsafe fn kill<T: Operations>(super_block: *mut bindings::super_block) {
+    // SAFETY: Null, or the box that `fill` has put there, which nobody else takes.
+    let mount = unsafe { (*super_block).s_fs_info }.cast::<Mount<T>>();
+    // SAFETY: As above; it stays until it is dropped below.
+    if let Some(mount) = unsafe { mount.as_ref() } {
+        T::stop(&mount.data);
+        mount.weak.clear();
+    }
+    // SAFETY: As this function's requirements say.
+    unsafe { bindings::kill_block_super(super_block) };
+    if !mount.is_null() {
+        // All inodes are evicted, and their freeing, which may still be waiting for a grace period, does not look at this. The
+        // device may be referred to by the data: VFS has given up its claim on it and a reference, the last one is dropped here
+        // or with the data's last user, and closes it.
+        // SAFETY: `fill` has put it there, and nobody is left who could reach it by the super block.
+        drop(unsafe { KBox::from_raw(mount) });
+    }
+}
+
+/// A reference to a super block that keeps nobody from unmounting it: for threads of the filesystem, which have the filesystem's
+/// data and sometimes need VFS' part of it.
+///
+/// # Invariants
+///
+/// The pointer, if there is one, is what the invariants of [`SuperBlock`] say, as long as the semaphore is held for reading.
+pub struct Weak<T: FileSystem>(Arc<RwSemaphore<Option<Pointer>>>, PhantomData<fn() -> T>);
+
+struct Pointer(*mut bindings::super_block);
+
+// SAFETY: A super block is used by all threads.
+unsafe impl Send for Pointer {}
+// SAFETY: As above.
+unsafe impl Sync for Pointer {}
+
+impl<T: FileSystem> Clone for Weak<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone(), PhantomData)
+    }
+}
+
+impl<T: FileSystem> Weak<T> {
+    /// For [`fill`], which completes the super block before anybody can get hold of this.
+    fn new(super_block: *mut bindings::super_block) -> Result<Self> {
+        let cell = new_rw_semaphore!(Some(Pointer(super_block)), "super_block::Weak");
+        // INVARIANT: `kill` takes the pointer out before the super block goes.
+        Ok(Self(Arc::pin_init(cell, GFP_KERNEL)?, PhantomData))
+    }
+
+    /// Runs `action` with the super block, if it was not killed yet; killing it waits. Not within another such action, and not
+    /// while holding what `stop` waits for.
+    pub fn with<R>(&self, action: impl FnOnce(&SuperBlock<T>) -> R) -> Option<R> {
+        let guard = self.0.read();
+        let Pointer(super_block) = (*guard).as_ref()?;
+        // SAFETY: By the type invariants, and the semaphore is held until this has returned.
+        Some(action(unsafe { SuperBlock::from_raw(*super_block) }))
+    }
+
+    fn clear(&self) {
+        *self.0.write() = None;
+    }
 }
 
 /// A mounted filesystem.
@@ -148,17 +260,154 @@ impl<T: FileSystem> SuperBlock<T> {
         self.0.get()
     }
 
+    fn mount(&self) -> &Mount<T> {
+        // SAFETY: By the type invariants the box is there, and it goes behind the last use of the super block.
+        unsafe { &*(*self.as_ptr()).s_fs_info.cast() }
+    }
+
     /// What the filesystem keeps of the mount.
     pub fn data(&self) -> &T::Data {
-        // SAFETY: By the type invariants the data is there, and it goes behind the last use of the super block.
-        let data = unsafe { Pin::<KBox<T::Data>>::borrow((*self.as_ptr()).s_fs_info) };
-        data.get_ref()
+        &self.mount().data
+    }
+
+    /// The same, counted. Who keeps it longer than the mount has it without the super block.
+    pub fn data_arc(&self) -> Arc<T::Data> {
+        self.mount().data.clone()
+    }
+
+    pub(crate) fn io_ends(&self) -> &io_end::Queue {
+        &self.mount().io_ends
+    }
+
+    /// A reference for threads of the filesystem.
+    pub fn weak(&self) -> Weak<T> {
+        self.mount().weak.clone()
+    }
+
+    /// The device's name, for messages.
+    pub fn name(&self) -> &CStr {
+        // SAFETY: By the type invariants the super block is valid; the name is an array that ends with a NUL, and does not change.
+        unsafe { CStr::from_char_ptr((*self.as_ptr()).s_id.as_ptr()) }
+    }
+
+    /// Where the filesystem may have a directory in sysfs.
+    pub fn sysfs(&self) -> kobject::Parent<'_> {
+        // While there is a super block its type is registered.
+        T::file_system_type().sysfs().parent()
+    }
+
+    /// Whether the mount is read-only. While it is being changed, what it was before.
+    pub fn is_read_only(&self) -> bool {
+        // SAFETY: By the type invariants the super block is valid, as in all methods below.
+        unsafe { bindings::cairnfs_helper_sb_rdonly(self.as_ptr()) }
+    }
+
+    /// Notes that something was not written: each syncfs(2) that began to watch before fails once, with EIO.
+    pub fn set_sync_error(&self) {
+        let error = EIO.to_errno();
+        // SAFETY: As in `is_read_only`; any context may do this.
+        unsafe { bindings::errseq_set(&raw mut (*self.as_ptr()).s_wb_err, error) };
+    }
+
+    /// Freezes the device, and with it, where it is mounted, the filesystem: what was changed is synced, and writers wait.
+    /// Freezes nest. Not within a callback that has the mount's `s_umount`, or write access to it.
+    pub fn freeze_device(&self) -> Result {
+        // SAFETY: As in `is_read_only`; it has its device.
+        to_result(unsafe { bindings::bdev_freeze((*self.as_ptr()).s_bdev) })
+    }
+
+    /// Takes one freeze of the device back. EINVAL where there is none.
+    pub fn thaw_device(&self) -> Result {
+        // SAFETY: As in `freeze_device`.
+        to_result(unsafe { bindings::bdev_thaw((*self.as_ptr()).s_bdev) })
+    }
+
+    /// Writes everything back that is dirty in files, and waits; whether it was done. It is not while `s_umount` cannot be had at
+    /// once: somebody syncs, remounts or unmounts. The caller has write access to the mount, no `i_rwsem` and no lock of the
+    /// filesystem.
+    pub fn write_everything_back(&self) -> bool {
+        // SAFETY: As in `is_read_only`; the function takes the lock that it needs.
+        unsafe { bindings::cairnfs_helper_sync_inodes_trylock(self.as_ptr()) }
+    }
+
+    /// Syncs as VFS does before an unmount: files, then [`Operations::sync_fs`], then the device. The caller has `s_umount` for
+    /// writing, as in a remount.
+    pub fn sync_for_remount(&self) -> Result {
+        // SAFETY: As in `is_read_only`. Without the lock the function warns, no more.
+        to_result(unsafe { bindings::sync_filesystem(self.as_ptr()) })
+    }
+
+    /// Keeps the filesystem from being frozen until the result is dropped; waits while it is. Once in a task, not nested: between
+    /// the two a freezer may have come in, who waits for the first and for whom the second waits.
+    pub fn start_internal_write(&self) -> InternalWrite<'_, T> {
+        // SAFETY: As in `is_read_only`; who may wait for a frozen filesystem may sleep.
+        unsafe { bindings::cairnfs_helper_sb_start_intwrite(self.as_ptr()) };
+        // INVARIANT: Just taken.
+        InternalWrite { super_block: self, _not_send: PhantomData }
+    }
+
+    /// The same without waiting: `None` while it is frozen, or about to be.
+    pub fn try_start_internal_write(&self) -> Option<InternalWrite<'_, T>> {
+        // SAFETY: As in `is_read_only`.
+        let is_taken = unsafe { bindings::cairnfs_helper_sb_start_intwrite_trylock(self.as_ptr()) };
+        // INVARIANT: Just taken.
+        is_taken.then_some(InternalWrite { super_block: self, _not_send: PhantomData })
+    }
+
+    /// Whether VFS has an inode with this number in its hash: in use or not, being read, or (with names) being evicted. Does not
+    /// wait for any of them.
+    pub fn is_hashed(&self, number: u64) -> bool {
+        let number = number as ffi::c_ulong;
+        // SAFETY: As in `is_read_only`. The function takes no reference, and the result is not looked into.
+        let found = unsafe {
+            bindings::find_inode_nowait(self.as_ptr(), number, Some(match_number_callback), ptr::null_mut())
+        };
+        !found.is_null()
+    }
+
+    /// An inode for an object that is to be made.
+    pub fn new_inode(&self) -> Result<inode::Unborn<T>> {
+        // SAFETY: As in `is_read_only`; this context may sleep, as all of VFS' operations.
+        unsafe { inode::Unborn::from_new(bindings::new_inode(self.as_ptr())) }
     }
 
     /// The inode with this number: from memory, or a new one that the caller reads.
     pub fn get_or_create_inode(&self, number: u64) -> Result<inode::Found<T>> {
         // SAFETY: By the type invariants the super block is valid; this context may sleep, as all of VFS' operations.
         unsafe { inode::Found::from_locked(bindings::iget_locked(self.as_ptr(), number as ffi::c_ulong)) }
+    }
+}
+
+/// Whether an inode in the hash is the one that is looked for; 1 ends the walk.
+///
+/// # Safety
+///
+/// Called by `find_inode_nowait` only, with an inode in the hash, whose lock keeps it there.
+unsafe extern "C" fn match_number_callback(
+    inode: *mut bindings::inode,
+    number: ffi::c_ulong,
+    _data: *mut ffi::c_void,
+) -> ffi::c_int {
+    // SAFETY: The inode is in the hash, and got its number before it came there.
+    (unsafe { (*inode).i_ino } == number).into()
+}
+
+/// The right to write inside the filesystem: it is not frozen meanwhile.
+///
+/// # Invariants
+///
+/// This task has taken the super block's `SB_FREEZE_FS` level.
+#[must_use = "the filesystem may be frozen when this is dropped"]
+pub struct InternalWrite<'a, T: FileSystem> {
+    super_block: &'a SuperBlock<T>,
+    /// Who takes it gives it back.
+    _not_send: PhantomData<*mut ()>,
+}
+
+impl<T: FileSystem> Drop for InternalWrite<'_, T> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants it was taken.
+        unsafe { bindings::cairnfs_helper_sb_end_intwrite(self.super_block.as_ptr()) };
     }
 }
 
@@ -169,13 +418,48 @@ impl<T: Operations> Table<T> {
         // SAFETY: A table without functions is valid.
         let mut table: bindings::super_operations = unsafe { MaybeUninit::zeroed().assume_init() };
         table.alloc_inode = Some(inode_cache::alloc_inode_callback::<T>);
+        table.destroy_inode = Some(inode_cache::destroy_inode_callback::<T>);
         table.free_inode = Some(inode_cache::free_inode_callback::<T>);
+        table.evict_inode = Some(inode::evict_callback::<T>);
+        table.put_super = Some(Self::put_super_callback);
+        table.sync_fs = Some(Self::sync_fs_callback);
+        table.shutdown = Some(Self::shutdown_callback);
         table.statfs = Some(Self::statfs_callback);
         table.show_options = Some(Self::show_options_callback);
         table.nr_cached_objects = Some(Self::nr_cached_objects_callback);
         table.free_cached_objects = Some(Self::free_cached_objects_callback);
         table
     };
+
+    /// # Safety
+    ///
+    /// Called by VFS only, for a filesystem that was mounted and whose inodes are gone.
+    unsafe extern "C" fn put_super_callback(super_block: *mut bindings::super_block) {
+        // SAFETY: `kill` drops the data behind this.
+        T::put(unsafe { SuperBlock::<T>::from_raw(super_block) });
+    }
+
+    /// # Safety
+    ///
+    /// Called by VFS only, for a mounted filesystem, or one that is being unmounted.
+    unsafe extern "C" fn sync_fs_callback(
+        super_block: *mut bindings::super_block,
+        wait: ffi::c_int,
+    ) -> ffi::c_int {
+        from_result(|| {
+            // SAFETY: `kill` drops the data behind this.
+            T::sync_fs(unsafe { SuperBlock::<T>::from_raw(super_block) }, wait != 0)?;
+            Ok(0)
+        })
+    }
+
+    /// # Safety
+    ///
+    /// Called by VFS only, for a mounted filesystem.
+    unsafe extern "C" fn shutdown_callback(super_block: *mut bindings::super_block) {
+        // SAFETY: `s_umount` is held, so it is not killed meanwhile.
+        T::shutdown(unsafe { SuperBlock::<T>::from_raw(super_block) });
+    }
 
     /// # Safety
     ///

@@ -27,6 +27,15 @@ impl Time {
         Self { seconds: ns.div_euclid(NANOSECONDS), nanoseconds: ns.rem_euclid(NANOSECONDS) as c_long }
     }
 
+    /// Nanoseconds since 1970; what does not fit is the nearest that does.
+    pub const fn to_ns(self) -> i64 {
+        self.seconds.saturating_mul(NANOSECONDS).saturating_add(self.nanoseconds as i64)
+    }
+
+    pub(crate) const fn from_timespec(time: bindings::timespec64) -> Self {
+        Self { seconds: time.tv_sec, nanoseconds: time.tv_nsec }
+    }
+
     pub(crate) const fn timespec(self) -> bindings::timespec64 {
         bindings::timespec64 { tv_sec: self.seconds, tv_nsec: self.nanoseconds }
     }

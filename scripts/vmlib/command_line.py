@@ -13,7 +13,7 @@ import types
 from pathlib import Path
 from typing import BinaryIO
 
-from vmlib import kernel_log, machines, shell
+from vmlib import judge, kernel_log, machines, shell
 from vmlib.discovery import find_tests
 from vmlib.disks import Disk
 from vmlib.environment import KERNEL_FLAVOURS, REPOSITORY, Environment, VmError
@@ -57,6 +57,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_kernel(interactive)
     _add_machine(interactive)
 
+    whole = commands.add_parser("judge", help="judge the logs of all guests of a run, and what its health checks said")
+    whole.add_argument("logs", type=Path, metavar="FOLDER", help="where `test --logs` or CAIRNFS_VM_LOGS= put them")
+    whole.add_argument("results", type=Path, metavar="FILE", help="what `test --json` wrote")
+
     commands.add_parser("selftest", help="prove that the runner catches every kind of failure")
     return parser
 
@@ -88,7 +92,7 @@ def _machine(arguments: argparse.Namespace) -> MachineConfig:
         cpus=arguments.cpus,
         network=arguments.network,
         kernel_modules=tuple(filter(None, arguments.modules.split(","))),
-        host_programs=tuple(arguments.programs),
+        host_programs=tuple(program.absolute() for program in arguments.programs),
     )
 
 
@@ -169,6 +173,12 @@ def _writer(stream: BinaryIO) -> OutputSink:
     return write
 
 
+def _judge(arguments: argparse.Namespace) -> int:
+    verdict = judge.judge(arguments.logs, arguments.results)
+    print(verdict, flush=True)
+    return 0 if verdict.good else EXIT_FAILED
+
+
 def _selftest() -> int:
     from vmlib import selftest  # noqa: PLC0415 (unittest is not needed for anything else)
 
@@ -191,6 +201,8 @@ def main() -> int:
                 return _run(arguments)
             case "shell":
                 return shell.run(Environment.load(arguments.kernel), _machine(arguments))
+            case "judge":
+                return _judge(arguments)
             case _:
                 return _selftest()
     except VmError as error:

@@ -10,7 +10,8 @@ A test is a file: `NAME.sh` runs in the guest, `NAME.py` on the host, where it s
     own_boot             no other test before or after it in this guest
     userland=host        the host's programs (virtme-ng), not busybox alone
     modules=NAME,...     modules of the kernel's own, for modprobe
-    programs=PATH,...    programs of the host, with their libraries
+    test_modules=NAME,...  modules of a test's own, built from tests/NAME
+    programs=PATH,...    programs of the host, with their libraries; without a slash, of the project
     kernels=fast         the flavours that it is for; skipped elsewhere
     expect_log=REGEX     a bad message that must come, and is no failure then
     parameters=WORDS     kernel parameters
@@ -101,6 +102,8 @@ def _with_wish(test: Test, name: str, value: str) -> Test:
             machine = replace(machine, host_userland={"host": True, "busybox": False}[value])
         case "modules":
             machine = replace(machine, kernel_modules=_list(value))
+        case "test_modules":
+            machine = replace(machine, test_modules=_list(value))
         case "programs":
             machine = replace(machine, host_programs=tuple(Path(each) for each in _list(value)))
         case "parameters":

@@ -23,6 +23,7 @@ _BAD_MESSAGES = re.compile(
     | possible\ circular\ locking | possible\ recursive\ locking | inconsistent\ lock\ state
     | INFO:\ task\ .*\ blocked\ for\ more\ than | INFO:\ task\ hung
     | INFO:\ trying\ to\ register\ non-static\ key
+    | INFO:\ lockdep\ is\ turned\ off | turning\ off\ the\ locking\ correctness\ validator
     | sleeping\ function\ called
     | INFO:\ rcu_\w+\ .*\bstalls?\b
     | soft\ lockup | hard\ LOCKUP
@@ -37,7 +38,8 @@ _BAD_MESSAGES = re.compile(
 )
 
 _END = re.compile(r"^cairnfs-guest: end (\d+)$")
-_STACK_LEFT = re.compile(r"used greatest stack depth: (\d+) bytes left")
+# What the kernel says of a task that ends, and of one that lives when all are listed (sysrq t).
+_STACK_LEFT = re.compile(r"used greatest stack depth: (\d+) bytes left|\bstack:(\d+) +pid:")
 
 
 def message_of(line: str) -> str:
@@ -79,5 +81,5 @@ def line_after_request(lines: list[str], request: int) -> int | None:
 
 def least_stack_left_bytes(lines: list[str]) -> int | None:
     """The smallest rest of a kernel stack that a kernel with DEBUG_STACK_USAGE noted."""
-    rests = [int(match[1]) for line in lines if (match := _STACK_LEFT.search(line))]
+    rests = [int(match[1] or match[2]) for line in lines if (match := _STACK_LEFT.search(line))]
     return min(rests, default=None)

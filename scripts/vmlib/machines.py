@@ -7,6 +7,8 @@ virtme-ng's: it shares the host's root, so every program of the host is there, a
 from __future__ import annotations
 
 import functools
+import itertools
+import os
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +22,10 @@ from vmlib.guest import Guest, GuestError, Launch
 
 _PROBE_TIMEOUT_S = 15.0
 _BOOT_TIMEOUT_S = 60.0
+# How the scripts that build modules name a result.
+_BUILT = "module: "
+
+_guest_numbers = itertools.count(1)
 
 
 @dataclass(frozen=True)
@@ -33,19 +39,32 @@ class MachineConfig:
     host_userland: bool = False
     cairnfs_module: bool = True
     kernel_modules: tuple[str, ...] = ()
+    test_modules: tuple[str, ...] = ()
     host_programs: tuple[Path, ...] = ()
     kernel_parameters: tuple[str, ...] = ()
     tests_folder: Path = initramfs.TESTS_FOLDER
 
 
+def _build_modules(environment: Environment, script: str, *arguments: str) -> list[Path]:
+    command = [str(REPOSITORY / "scripts" / script), f"--kernel={environment.flavour}", *arguments]
+    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if result.returncode != 0:
+        raise VmError(f"{result.stdout}{' '.join((script, *arguments))}: the module does not build")
+    lines = result.stdout.splitlines()
+    return [Path(line.removeprefix(_BUILT)) for line in lines if line.startswith(_BUILT)]
+
+
 @functools.cache
 def build_cairnfs_module(environment: Environment) -> Path:
     """The module for this kernel; building is short when nothing has changed."""
-    command = [str(REPOSITORY / "scripts/build-module"), f"--kernel={environment.flavour}"]
-    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    if result.returncode != 0:
-        raise VmError(f"{result.stdout}the module does not build")
+    _build_modules(environment, "build-module")
     return environment.cairnfs_module
+
+
+@functools.cache
+def build_test_modules(environment: Environment, name: str) -> tuple[Path, ...]:
+    """The modules that a test has in tests/`name`."""
+    return tuple(_build_modules(environment, "build-test-module", name))
 
 
 @functools.cache
@@ -55,18 +74,25 @@ def static_programs(environment: Environment) -> tuple[Path, ...]:
 
 
 def modules_of(environment: Environment, config: MachineConfig) -> tuple[Path, ...]:
-    """The modules that a guest is to have: the kernel's own that were asked for, then cairnfs."""
+    """The modules that a guest is to have: the kernel's own that were asked for, those of its tests, then cairnfs."""
     modules = initramfs.find_kernel_modules(environment, config.kernel_modules)
+    for name in config.test_modules:
+        modules += build_test_modules(environment, name)
     if config.cairnfs_module:
         modules.append(build_cairnfs_module(environment))
     return tuple(modules)
+
+
+def _brought_program(environment: Environment, program: Path) -> Path:
+    """A path is one of the host; a name alone is a program of the project, built for the host."""
+    return program if program.is_absolute() else programs.build_for_host(environment, str(program))
 
 
 def _lean_launch(environment: Environment, config: MachineConfig, chosen: Accelerator) -> Launch:
     contents = initramfs.Contents(
         static_programs=static_programs(environment),
         modules=modules_of(environment, config),
-        host_programs=config.host_programs,
+        host_programs=tuple(_brought_program(environment, program) for program in config.host_programs),
         tests_folder=config.tests_folder,
     )
     machine = qemu.Machine(
@@ -113,8 +139,16 @@ def choose_accelerator(environment: Environment, say: Callable[[str], None] = la
     return accelerator.choose(environment, boots)
 
 
+def _kept_console() -> Path | None:
+    """A file for the log of a guest of this process, where the logs of all guests are to be kept."""
+    folder = os.environ.get("CAIRNFS_VM_LOGS")
+    return Path(folder) / f"console-{os.getpid()}-{next(_guest_numbers)}.log" if folder else None
+
+
 def make_guest(environment: Environment, config: MachineConfig, console: Path | None = None) -> Guest:
-    """A guest, ready to be started (use it with `with`)."""
+    """A guest, ready to be started (use it with `with`). Its log goes into `console`; without, into the folder that
+    CAIRNFS_VM_LOGS= names; else it goes away with the guest."""
+    console = console or _kept_console()
     chosen = choose_accelerator(environment)
     if config.host_userland:
         programs_and_modules = static_programs(environment), modules_of(environment, config)

@@ -21,7 +21,7 @@ INIT_PROGRAM = "cairnfs-guest-init"
 _GUEST_PROGRAMS: dict[str, frozenset[str]] = {
     "cairnfs-guest": frozenset(),
     "cairnfs-disk": frozenset({"cairnfs-nbd-attach"}),
-    "cairnfs-disk-proof": frozenset(),
+    "cairnfs-power-cuts": frozenset(),
 }
 _MANIFEST = REPOSITORY / "tools/Cargo.toml"
 _TARGET = "x86_64-unknown-linux-gnu"

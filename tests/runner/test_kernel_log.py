@@ -22,6 +22,8 @@ BAD = (
     "WARNING: suspicious RCU usage",
     "INFO: task touch:80 blocked for more than 1 seconds.",
     "INFO: trying to register non-static key.",
+    "INFO: lockdep is turned off.",
+    "turning off the locking correctness validator.",
     "rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:",
     "rcu: INFO: rcu_sched self-detected stall on CPU",
     "watchdog: BUG: soft lockup - CPU#0 stuck for 22s! [sh:1]",
@@ -86,4 +88,6 @@ class KernelLog(unittest.TestCase):
     def test_stack_left(self) -> None:
         lines = [stamped(f"sh (7) used greatest stack depth: {left} bytes left") for left in (14000, 9000, 13000)]
         self.assertEqual(kernel_log.least_stack_left_bytes(lines), 9000)
+        listed = "task:kworker/0:1     state:I stack:8200  pid:9     tgid:9     ppid:2      flags:0x00004000"
+        self.assertEqual(kernel_log.least_stack_left_bytes([*lines, stamped(listed)]), 8200)
         self.assertIsNone(kernel_log.least_stack_left_bytes([]))

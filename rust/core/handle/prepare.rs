@@ -11,15 +11,17 @@ use super::Handle;
 use crate::error::{corrupt, Check, Error, Result};
 use crate::format::group::{BitmapKind, BITMAP_BITS, INODES_PER_BLOCK};
 use crate::format::inode::INODE_BYTES;
+use crate::format::BlockKind;
 use crate::journal::bits::BitMasks;
-use crate::journal::object::{BitmapKey, ObjectKey};
+use crate::journal::object::{BitmapKey, ObjectKey, OrphanObject};
 use crate::journal::prepared::{
     BitChange, MarkNeeded, Member, Prepared, PreparedBitmap, PreparedBlock, PreparedFree, PreparedInode,
-    PreparedNote, PreparedTable,
+    PreparedNote, PreparedOrphanBlock, PreparedTable,
 };
 use crate::journal::transaction::Freed;
 use crate::journal::words::WordSet;
 use crate::memory::{Buffer, OrderedMap, Owned, Shared};
+use crate::orphans::Orphans;
 use crate::space::group::Group;
 use crate::space::GroupRun;
 use crate::units::{BlockNo, BlockRun, GroupNo};
@@ -63,6 +65,14 @@ impl Handle<'_> {
                 None => WordSet::nonzero(&private.bytes),
             };
             if changed.is_empty() {
+                continue;
+            }
+            if private.kind == BlockKind::OrphanIndex {
+                // Its slots are changed one by one from now on, by many handles; here it can only be new.
+                let node = OrderedMap::<BlockNo, OrphanObject>::reserve()?;
+                let new = PreparedOrphanBlock { content: private.bytes, node, member: member()? };
+                prepared.orphan_blocks.insert(block, new)?;
+                self.new_index_block = Some((Orphans::reserve_block()?, block));
                 continue;
             }
             let change = PreparedBlock {
@@ -165,7 +175,11 @@ impl Handle<'_> {
             return corrupt(Check::Shared, at, 1, 2);
         }
         prepared.bits.push(change)?;
-        self.prepare_bitmap(prepared, change.key)
+        self.prepare_bitmap(prepared, change.key)?;
+        if let Some(bitmap) = prepared.bitmaps.get_mut(change.key) {
+            bitmap.changes = true;
+        }
+        Ok(())
     }
 
     fn prepare_bitmap(&self, prepared: &mut Prepared, key: BitmapKey) -> Result {
@@ -179,7 +193,7 @@ impl Handle<'_> {
             Ok(())
         })?;
         let masks = if has_masks { None } else { Some(BitMasks::try_new()?) };
-        prepared.bitmaps.insert(key, PreparedBitmap { masks, member: member()? })?;
+        prepared.bitmaps.insert(key, PreparedBitmap { changes: false, masks, member: member()? })?;
         Ok(())
     }
 

@@ -11,6 +11,10 @@
 //! A unit with a change that is not stable stays where it is (I1). One home write per block at a time. A unit whose write
 //! fails takes its set back, and the error is latched: the tail never passes it.
 //!
+//! Every copy is verified, as if it had just been read, before the caller gets it for writing (I10): what memory or a mistake of
+//! ours has spoilt since it was read must not reach the device. It fails before anything of the unit is in flight, by the name
+//! of the check, and is latched.
+//!
 //! A crash leaves a unit torn or whole, old or new; its union is in the log until the header moves the tail, which comes after
 //! the flush. Nothing here waits, allocates or reads: [`HomeWrite`] brings the memory, and the caller the table block's base.
 
@@ -20,13 +24,16 @@ use crate::format::block_header::{self, BlockKind, Stamp};
 use crate::format::group::{self, BitmapEntry, BitmapKind, GroupHeader, BITMAPS_MAX, INODES_PER_BLOCK};
 use crate::format::inode::{self, INODE_BYTES};
 use crate::format::layout::{copy_to, put};
+use crate::inode::{Inode, NewInode};
 use crate::journal::object::{BitmapKey, ObjectKey};
 use crate::journal::transaction::Freed;
 use crate::journal::words::WordSet;
 use crate::journal::Journal;
 use crate::memory::{Buffer, OrderedMap, Owned, Shared};
 use crate::platform::Platform;
-use crate::units::{BlockNo, GroupNo, InodeNo, TransactionId, BLOCK_BYTES};
+use crate::space::load;
+use crate::units::{BlockNo, GroupNo, InodeGeneration, InodeNo, TransactionId, BLOCK_BYTES};
+use crate::verify;
 
 /// What goes home together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,6 +61,8 @@ struct HomeBlock {
 pub struct HomeWrite {
     blocks: OrderedMap<usize, Owned<HomeBlock>>,
     used: usize,
+    /// For the inode that is being verified.
+    inode: Owned<Inode>,
 }
 
 impl HomeWrite {
@@ -64,7 +73,9 @@ impl HomeWrite {
             let block = HomeBlock { block: BlockNo(0), bytes: Buffer::zeroed(BLOCK_BYTES)? };
             blocks.insert(index, Owned::try_new(block)?)?;
         }
-        Ok(Self { blocks, used: 0 })
+        let (number, generation) = (InodeNo(0), InodeGeneration(0));
+        let inode = NewInode { mode: 0, uid: 0, gid: 0, device: 0, flags: 0, project: 0, now_ns: 0 };
+        Ok(Self { blocks, used: 0, inode: Inode::new(number, generation, &inode)? })
     }
 
     /// The copies: where each goes, and its bytes.
@@ -247,7 +258,8 @@ impl Journal {
 
     /// Copies a unit, as `next_home` gave it, into `write`, and seals the copies: ready for the device. `base` is the table
     /// block's present content, verified. The unit's sets are in flight from now on. [`Error::WouldBlock`]: the unit has been
-    /// changed, freed or begun by another since `next_home` named it, and must not go home now (I1).
+    /// changed, freed or begun by another since `next_home` named it, and must not go home now (I1). Any other error: a copy
+    /// did not verify; the journal has failed.
     pub fn begin_home(
         &mut self,
         platform: &dyn Platform,
@@ -260,12 +272,13 @@ impl Journal {
             return Err(Error::WouldBlock);
         }
         write.used = 0;
-        match unit {
+        let begun = match unit {
             HomeUnit::Block(block) => self.begin_block(platform, block, write),
             HomeUnit::Orphans(block) => self.begin_orphans(platform, block, write),
             HomeUnit::Table(block) => self.begin_table(platform, block, base, write),
             HomeUnit::Group(group) => self.begin_group(platform, group, write),
-        }
+        };
+        begun.inspect_err(|error| self.fail(*error))
     }
 
     /// Whether the unit may still go home: between `next_home` and now the mutex may have been given up.
@@ -287,7 +300,11 @@ impl Journal {
     fn begin_block(&mut self, platform: &dyn Platform, block: BlockNo, write: &mut HomeWrite) -> Result {
         let sequence = self.stable_sequence;
         let object = self.blocks.get_mut(block).ok_or(Error::ShutDown)?;
-        block_header::seal(platform, write.push_copy(block, &object.content)?, sequence)?;
+        let (kind, owner) = (object.kind, object.owner.0);
+        let stamp = Stamp { kind, block, owner, filesystem_id: self.geometry.filesystem_id };
+        let bytes = write.push_copy(block, &object.content)?;
+        block_header::seal(platform, bytes, sequence)?;
+        verify::block(platform, &self.geometry, &stamp, bytes)?;
         object.in_flight = core::mem::replace(&mut object.changed, WordSet::EMPTY);
         object.log.home_begins();
         Ok(())
@@ -296,7 +313,11 @@ impl Journal {
     fn begin_orphans(&mut self, platform: &dyn Platform, block: BlockNo, write: &mut HomeWrite) -> Result {
         let sequence = self.stable_sequence;
         let object = self.orphans.get_mut(block).ok_or(Error::ShutDown)?;
-        block_header::seal(platform, write.push_copy(block, &object.content)?, sequence)?;
+        let (kind, owner) = (BlockKind::OrphanIndex, inode::ORPHAN_INDEX.0);
+        let stamp = Stamp { kind, block, owner, filesystem_id: self.geometry.filesystem_id };
+        let bytes = write.push_copy(block, &object.content)?;
+        block_header::seal(platform, bytes, sequence)?;
+        verify::block(platform, &self.geometry, &stamp, bytes)?;
         object.in_flight = core::mem::replace(&mut object.changed, WordSet::EMPTY);
         object.log.home_begins();
         Ok(())
@@ -310,28 +331,34 @@ impl Journal {
         write: &mut HomeWrite,
     ) -> Result {
         let (first, end) = self.inodes_in(block).ok_or(Error::ShutDown)?;
-        let bytes = match (self.tables.get_mut(block), base) {
-            (Some(object), _) => {
-                object.log.home_begins();
-                let bytes = write.push(block)?;
-                bytes.fill(0);
-                bytes
+        match (self.tables.contains_key(block), base) {
+            (true, _) => write.push(block)?.fill(0),
+            (false, Some(base)) => {
+                write.push_copy(block, base)?;
             }
-            (None, Some(base)) => write.push_copy(block, base)?,
-            (None, None) => return Err(Error::ShutDown),
-        };
-        let mut next = self.inodes.lower_bound(first).map(|(number, _)| number);
-        while let Some(number) = next.filter(|number| *number < end) {
+            (false, None) => return Err(Error::ShutDown),
+        }
+        // Slots that the log has nothing of are as they were read.
+        for number in (first.0..end.0).map(InodeNo) {
+            let Some(object) = self.inodes.get(number) else {
+                continue;
+            };
+            let HomeWrite { blocks, inode: scratch, .. } = &mut *write;
+            let bytes = &mut blocks.get_mut(0).ok_or(Error::ShutDown)?.bytes;
+            let offset = (number.0.saturating_sub(first.0) as usize).saturating_mul(INODE_BYTES);
+            let slot = bytes.get_mut(offset..offset.saturating_add(INODE_BYTES)).ok_or(Error::ShutDown)?;
+            copy_to(slot, &object.image)?;
+            inode::seal(platform, slot)?;
+            verify::inode_over(platform, &self.geometry, bytes, number, scratch)?;
+        }
+        if let Some(object) = self.tables.get_mut(block) {
+            object.log.home_begins();
+        }
+        for number in (first.0..end.0).map(InodeNo) {
             if let Some(object) = self.inodes.get_mut(number) {
-                let offset = (number.0.saturating_sub(first.0) as usize).saturating_mul(INODE_BYTES);
-                let slot =
-                    bytes.get_mut(offset..offset.saturating_add(INODE_BYTES)).ok_or(Error::ShutDown)?;
-                copy_to(slot, &object.image)?;
-                inode::seal(platform, slot)?;
                 object.changed = false;
                 object.log.home_begins();
             }
-            next = self.inodes.next_after(number).map(|(later, _)| later);
         }
         Ok(())
     }
@@ -339,28 +366,17 @@ impl Journal {
     fn begin_group(&mut self, platform: &dyn Platform, group: GroupNo, write: &mut HomeWrite) -> Result {
         let sequence = self.stable_sequence;
         for key in self.bitmap_keys(group) {
-            let bits_in_use = self.geometry.bits_of(group, key.kind, key.index);
-            let object = self.bitmaps.get_mut(key).ok_or(Error::ShutDown)?;
+            let object = self.bitmaps.get(key).ok_or(Error::ShutDown)?;
             if object.log.pinned.is_none() {
                 continue;
             }
             let home = self.geometry.bitmap_of(group, key.kind, key.index);
             let bytes = write.push_copy(home, &object.bits)?;
-            let ones = bitmap::count_ones(bytes, 0, bits_in_use);
-            let entry = BitmapEntry {
-                crc: platform.crc32c(0, bytes),
-                free: bits_in_use.saturating_sub(ones),
-                sequence,
-            };
-            object.log.home_begins();
-            object.fresh_in_flight = object.fresh;
-            if let Some(masks) = &mut object.masks {
-                masks.home_write_begins();
-            }
+            let free = bitmap::verify(bytes, &self.geometry, group, key.kind, key.index)?;
+            let entry = BitmapEntry { crc: platform.crc32c(0, bytes), free, sequence };
             *self.groups.get_mut(group).ok_or(Error::ShutDown)?.entry_mut(key.kind, key.index)? = entry;
         }
         let object = self.groups.get_mut(group).ok_or(Error::ShutDown)?;
-        object.log.home_begins();
         let bytes = write.push(self.geometry.header_of(group))?;
         bytes.fill(0);
         let stamp = Stamp {
@@ -384,7 +400,24 @@ impl Journal {
             put(bytes, blocks, *object.entry_mut(BitmapKind::Blocks, index)?)?;
             put(bytes, inodes, *object.entry_mut(BitmapKind::Inodes, index)?)?;
         }
-        block_header::seal(platform, bytes, sequence)
+        block_header::seal(platform, bytes, sequence)?;
+        load::verify_header(platform, &self.geometry, group, bytes)?;
+        object.log.home_begins();
+        self.bitmaps_are_in_flight(group);
+        Ok(())
+    }
+
+    fn bitmaps_are_in_flight(&mut self, group: GroupNo) {
+        for key in self.bitmap_keys(group) {
+            let Some(object) = self.bitmaps.get_mut(key).filter(|object| object.log.pinned.is_some()) else {
+                continue;
+            };
+            object.log.home_begins();
+            object.fresh_in_flight = object.fresh;
+            if let Some(masks) = &mut object.masks {
+                masks.home_write_begins();
+            }
+        }
     }
 
     /// The unit's writes have ended, though perhaps only in the device's cache. After an error the unit is as before, and the
@@ -487,6 +520,7 @@ impl Journal {
             ObjectKey::Orphans(block) => {
                 if let Some(object) = self.orphans.get_mut(block) {
                     object.in_flight = WordSet::EMPTY;
+                    object.fresh = false;
                 }
             }
             ObjectKey::Inode(number) => {
@@ -536,3 +570,6 @@ impl Journal {
         Settled { clean, release: None }
     }
 }
+
+#[cfg(test)]
+mod tests;

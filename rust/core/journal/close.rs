@@ -13,16 +13,19 @@
 use crate::bitmap;
 use crate::error::{corrupt, Check, Result};
 use crate::format::group::{BitmapKind, INODES_PER_BLOCK};
-use crate::format::item::INODE_BODY_BYTES_MAX;
 use crate::format::orphan::{Slot, SLOTS_OFFSET, SLOTS_PER_BLOCK};
 use crate::journal::encode;
-use crate::journal::object::{BlockObject, InodeObject, LogState, ObjectKey, TableObject};
-use crate::journal::prepared::{BitChange, Member, Prepared, PreparedBlock, PreparedInode, SlotChange};
+use crate::journal::object::{
+    BitmapKey, BlockObject, InodeObject, LogState, ObjectKey, OrphanObject, TableObject,
+};
+use crate::journal::prepared::{
+    BitChange, Member, Prepared, PreparedBitmap, PreparedBlock, PreparedInode, SlotChange,
+};
 use crate::journal::ring::Reservation;
 use crate::journal::words::WordSet;
 use crate::journal::Journal;
 use crate::memory::Owned;
-use crate::units::{BlockNo, InodeNo, TransactionId, BLOCK_BYTES};
+use crate::units::{BlockNo, InodeNo, OrphanSlot, TransactionId, BLOCK_BYTES};
 
 impl Journal {
     /// Closes a handle, and takes back its reservation: its changes are in the running transaction, whose number is returned.
@@ -32,11 +35,16 @@ impl Journal {
         mut prepared: Owned<Prepared>,
     ) -> Result<TransactionId> {
         let checked = self.check().and_then(|()| self.check_prepared(&prepared));
+        let checked = checked.and_then(|()| {
+            let (bytes, logged) = (self.closing_bytes(&prepared), self.logged_after(&prepared));
+            self.draw_structure(reservation, bytes, logged)
+        });
         self.release_reservation(reservation);
         checked?;
         let transaction = self.running.id;
         self.apply_bits(&mut prepared);
         self.apply_tables(&mut prepared);
+        self.apply_orphan_blocks(&mut prepared);
         self.apply_slots(&mut prepared);
         while let Some((number, inode)) = prepared.inodes.pop_first() {
             self.apply_inode(number, inode);
@@ -79,6 +87,55 @@ impl Journal {
         Ok(())
     }
 
+    /// Groups [0, n) are known to the log when the handle has closed.
+    fn logged_after(&self, prepared: &Prepared) -> u32 {
+        let logged = self.totals.initialised_groups;
+        prepared.groups.iter().fold(logged, |logged, (group, _)| logged.max(group.0.saturating_add(1)))
+    }
+
+    /// Whether a closing handle has to log this bitmap: it changes it, or makes its group known. Others of its bitmaps were made
+    /// known meanwhile by somebody else.
+    fn joins(&self, key: BitmapKey, bitmap: &PreparedBitmap) -> bool {
+        bitmap.changes || key.group.0 >= self.totals.initialised_groups
+    }
+
+    /// The most bytes that closing the handle adds to the running transaction.
+    fn closing_bytes(&self, prepared: &Prepared) -> u64 {
+        let times = |count: usize, bytes: usize| (count as u64).saturating_mul(bytes as u64);
+        let bitmaps = prepared.bitmaps.iter().filter(|(key, bitmap)| self.joins(*key, bitmap));
+        let bitmaps = bitmaps.fold(0_u64, |sum, (_, bitmap)| {
+            let bytes = if bitmap.changes { encode::BITMAP_BYTES_MAX } else { encode::FRESH_BITMAP_BYTES };
+            sum.saturating_add(bytes as u64)
+        });
+        let zeros = prepared.tables.iter().filter(|(block, _)| self.is_above_mark(*block));
+        // Not `count()`, which could overflow for all that the compiler knows.
+        let zeros = zeros.fold(0_usize, |zeros, _| zeros.saturating_add(1));
+        let note = prepared.note.as_ref().map_or(0, |note| encode::item_bytes(note.body.len()));
+        [
+            times(prepared.blocks.len(), encode::BLOCK_BYTES_MAX),
+            times(prepared.inodes.len(), encode::INODE_BYTES_MAX),
+            times(prepared.groups.len(), encode::GROUP_BYTES),
+            times(prepared.slot_members.len(), encode::SLOTS_BYTES_MAX),
+            times(prepared.orphan_blocks.len(), encode::SLOTS_BYTES_MAX),
+            times(prepared.revokes.len(), encode::REVOKE_BYTES),
+            times(zeros, encode::TABLE_ZERO_BYTES),
+            bitmaps,
+            note as u64,
+        ]
+        .into_iter()
+        .fold(0, u64::saturating_add)
+    }
+
+    /// Whether a block of an inode table lies above the mark that the log knows.
+    fn is_above_mark(&self, block: BlockNo) -> bool {
+        let Some((group, _)) = self.geometry.locate_block(block) else {
+            return false;
+        };
+        let first = self.geometry.table_of(group).0;
+        let slot = block.0.saturating_sub(first).saturating_mul(u64::from(INODES_PER_BLOCK));
+        self.groups.get(group).is_some_and(|object| slot >= u64::from(object.table_mark))
+    }
+
     /// Enters an object into the running transaction, or counts it anew, with `bytes` as the length of its item.
     fn join(&mut self, key: ObjectKey, member: Member, bytes: usize) {
         let bytes = bytes as u64;
@@ -98,6 +155,7 @@ impl Journal {
 
     #[inline(never)] // For the stack: what a map gives or takes passes over it.
     fn apply_bits(&mut self, prepared: &mut Prepared) {
+        let logged = self.logged_after(prepared);
         for change in &prepared.bits {
             if let (Some(object), Some(bitmap)) =
                 (self.bitmaps.get_mut(change.key), prepared.bitmaps.get_mut(change.key))
@@ -109,16 +167,17 @@ impl Journal {
             self.apply_bit_change(change);
         }
         while let Some((key, bitmap)) = prepared.bitmaps.pop_first() {
-            let Some(object) = self.bitmaps.get(key) else {
+            let Some(object) = self.bitmaps.get(key).filter(|_| self.joins(key, &bitmap)) else {
                 continue;
             };
             let bytes = encode::bitmap_bytes_bound(object);
             self.join(ObjectKey::Bitmap(key), bitmap.member, bytes);
+            // A bitmap never goes without its group's header.
+            if let Some(member) = prepared.groups.remove(key.group) {
+                self.join(ObjectKey::Group(key.group), member, encode::GROUP_BYTES);
+            }
         }
-        while let Some((group, member)) = prepared.groups.pop_first() {
-            self.totals.initialised_groups = self.totals.initialised_groups.max(group.0.saturating_add(1));
-            self.join(ObjectKey::Group(group), member, encode::GROUP_BYTES);
-        }
+        self.totals.initialised_groups = logged;
     }
 
     fn apply_bit_change(&mut self, change: &BitChange) {
@@ -142,13 +201,7 @@ impl Journal {
     #[inline(never)] // For the stack: what a map gives or takes passes over it.
     fn apply_tables(&mut self, prepared: &mut Prepared) {
         while let Some((block, table)) = prepared.tables.pop_first() {
-            let Some((group, _)) = self.geometry.locate_block(block) else {
-                continue;
-            };
-            let first = self.geometry.table_of(group).0;
-            let slot = block.0.saturating_sub(first).saturating_mul(u64::from(INODES_PER_BLOCK));
-            let is_new = self.groups.get(group).is_some_and(|object| slot >= u64::from(object.table_mark));
-            if is_new {
+            if self.is_above_mark(block) {
                 self.tables.insert_reserved(table.node, block, TableObject::default());
                 self.join(ObjectKey::Table(block), table.member, encode::TABLE_ZERO_BYTES);
             }
@@ -157,6 +210,25 @@ impl Journal {
             if let Some(object) = self.groups.get_mut(needed.group) {
                 object.table_mark = object.table_mark.max(needed.mark);
             }
+        }
+    }
+
+    /// New blocks of the orphan index follow those that are there.
+    #[inline(never)] // For the stack: objects are large.
+    fn apply_orphan_blocks(&mut self, prepared: &mut Prepared) {
+        while let Some((block, new)) = prepared.orphan_blocks.pop_first() {
+            let first_slot = OrphanSlot((self.orphans.len() as u32).saturating_mul(SLOTS_PER_BLOCK));
+            let object = OrphanObject {
+                log: LogState::default(),
+                first_slot,
+                changed: WordSet::nonzero(&new.content),
+                content: new.content,
+                in_flight: WordSet::EMPTY,
+                fresh: true,
+            };
+            let bytes = encode::slots_bytes(&object, &WordSet::EMPTY);
+            self.orphans.insert_reserved(new.node, block, object);
+            self.join(ObjectKey::Orphans(block), new.member, bytes);
         }
     }
 
@@ -205,8 +277,7 @@ impl Journal {
                 self.inodes.insert_reserved(change.node, number, object);
             }
         }
-        let bytes = encode::item_bytes(INODE_BODY_BYTES_MAX);
-        self.join(ObjectKey::Inode(number), change.member, bytes);
+        self.join(ObjectKey::Inode(number), change.member, encode::INODE_BYTES_MAX);
     }
 
     #[inline(never)] // For the stack: objects are large.

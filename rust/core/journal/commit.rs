@@ -16,7 +16,6 @@
 //! Nobody has been told otherwise: waiters wake in `end_commit`.
 
 use crate::error::{Error, Result};
-use crate::format::item::BLOCK_BODY_BYTES_MAX;
 use crate::format::journal::{
     record_crc, record_seed, RecordHeader, Totals, PAYLOAD_BYTES_MAX, RECORD_CRC_OFFSET, RECORD_LAST,
     RECORD_MAGIC, RECORD_VERSION, RECORD_WRAP,
@@ -29,12 +28,7 @@ use crate::journal::transaction::{Freed, Logged, Running};
 use crate::journal::Journal;
 use crate::memory::{self, Buffer, OrderedMap};
 use crate::platform::Platform;
-use crate::units::{
-    round_up, BlockNo, FlushNo, Generation, OrphanSlot, Position, Sequence, TransactionId, BLOCK_BYTES,
-};
-
-/// Bytes that a commit may need beyond its items, for each record: header, padding, the item that did not fit.
-const RECORD_OVERHEAD_BYTES: u64 = (RecordHeader::SIZE + BLOCK_BYTES + 8 + BLOCK_BODY_BYTES_MAX) as u64;
+use crate::units::{round_up, BlockNo, FlushNo, Generation, OrphanSlot, Position, Sequence, TransactionId};
 
 /// How a commit becomes durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,20 +106,6 @@ pub enum NoCommit {
 pub type Released = OrderedMap<BlockNo, Freed>;
 
 impl Journal {
-    /// The most bytes that a commit of the running transaction takes in buffer and ring.
-    pub fn commit_bytes_bound(&self) -> u64 {
-        Self::bytes_bound(self.running.bytes)
-    }
-
-    /// The most bytes of ring that items of `bytes` need as records, wrapping included.
-    pub(super) fn bytes_bound(bytes: u64) -> u64 {
-        let payload = (PAYLOAD_BYTES_MAX as u64).saturating_sub(RECORD_OVERHEAD_BYTES).max(1);
-        // One for the rest, one for the wrap record, one because the end of the ring may cut a record short.
-        let records = bytes.checked_div(payload).unwrap_or(0).saturating_add(3);
-        let totals = encode::TOTALS_BYTES as u64;
-        bytes.saturating_add(totals).saturating_add(records.saturating_mul(RECORD_OVERHEAD_BYTES))
-    }
-
     /// Whether a commit is being written.
     pub const fn is_writing(&self) -> bool {
         self.writing.is_some()
@@ -317,6 +297,10 @@ impl Journal {
     fn format_orphans(&self, formatter: &mut Formatter, block: BlockNo) -> Result {
         let object = self.orphans.get(block).ok_or(Error::ShutDown)?;
         let words = object.logged();
+        if object.fresh {
+            let bytes = encode::fresh_slots_bytes(object);
+            formatter.item(bytes, |writer| encode::put_fresh_slots(writer, block, object))?;
+        }
         for (slot, content) in encode::slots(object, &words) {
             let number = OrphanSlot(object.first_slot.0.saturating_add(slot));
             formatter.item(encode::SLOT_BYTES, |writer| encode::put_slot(writer, number, content))?;

@@ -7,17 +7,20 @@
 //! mistake of ours and becomes an error that shuts the journal down, never a short record.
 
 use crate::error::{Error, Result};
+use crate::format::block_header::{BlockHeader, BlockKind};
 use crate::format::group::BitmapKind;
+use crate::format::inode::ORPHAN_INDEX;
 use crate::format::item::{
     BitmapItem, BlockItem, ByteRange, GroupItem, ItemHeader, ItemKind, OrphanItem, RevokeItem, TableZeroItem,
-    BITMAP_FRESH, BITMAP_RUNS_MAX, BITMAP_WHOLE, BLOCK_FRESH, ITEM_ALIGNMENT, ITEM_OPTIONAL,
+    BITMAP_BODY_BYTES_MAX, BITMAP_FRESH, BITMAP_RUNS_MAX, BITMAP_WHOLE, BLOCK_FRESH, INODE_BODY_BYTES_MAX,
+    ITEM_ALIGNMENT, ITEM_OPTIONAL,
 };
 use crate::format::journal::Totals;
 use crate::format::layout::{copy_to, Field};
 use crate::format::orphan::{Slot, SLOTS_OFFSET, SLOTS_PER_BLOCK};
 use crate::journal::object::{BitmapKey, BitmapObject, BlockObject, GroupObject, InodeObject, OrphanObject};
 use crate::journal::words::WordSet;
-use crate::units::{round_up, BlockNo, GroupNo, OrphanSlot};
+use crate::units::{round_up, BlockNo, GroupNo, OrphanSlot, BLOCK_BYTES};
 
 /// Bytes of an item with a body of `body_bytes`, header and padding included.
 pub const fn item_bytes(body_bytes: usize) -> usize {
@@ -78,6 +81,11 @@ impl<'a> Writer<'a> {
     }
 }
 
+/// The most bytes of a block's item: one run of all words. Leaving a word out of a run saves its eight bytes and adds a range of
+/// four at the most, so no other set of words needs more.
+pub const BLOCK_BYTES_MAX: usize =
+    item_bytes(BlockItem::SIZE.saturating_add(ByteRange::SIZE).saturating_add(BLOCK_BYTES));
+
 fn block_body_bytes(words: &WordSet) -> usize {
     let (runs, bytes) = words.measure();
     BlockItem::SIZE.saturating_add(runs.saturating_mul(ByteRange::SIZE)).saturating_add(bytes)
@@ -90,24 +98,32 @@ pub fn block_bytes(object: &BlockObject) -> usize {
 
 /// Writes a block's item.
 pub fn put_block(writer: &mut Writer<'_>, block: BlockNo, object: &BlockObject) -> Result {
-    let words = object.logged();
-    writer.item(ItemKind::Block, block_body_bytes(&words))?;
-    writer.put(&BlockItem {
+    let item = BlockItem {
         block,
         owner: object.owner.0,
         block_kind: object.kind as u16,
-        ranges: words.measure().0 as u16,
+        ranges: 0,
         flags: if object.fresh { BLOCK_FRESH } else { 0 },
-    })?;
+    };
+    put_words(writer, &item, &object.logged(), &object.content)
+}
+
+/// Writes a block's item with these words of its content.
+fn put_words(writer: &mut Writer<'_>, item: &BlockItem, words: &WordSet, content: &[u8]) -> Result {
+    writer.item(ItemKind::Block, block_body_bytes(words))?;
+    writer.put(&BlockItem { ranges: words.measure().0 as u16, ..*item })?;
     for (offset, bytes) in words.byte_runs() {
         writer.put(&ByteRange { offset: offset as u16, bytes: bytes as u16 })?;
     }
     for (offset, bytes) in words.byte_runs() {
         let range = offset..offset.saturating_add(bytes);
-        writer.put_bytes(object.content.get(range).ok_or(Error::ShutDown)?)?;
+        writer.put_bytes(content.get(range).ok_or(Error::ShutDown)?)?;
     }
     writer.end_item()
 }
+
+/// The most bytes of an inode's item.
+pub const INODE_BYTES_MAX: usize = item_bytes(INODE_BODY_BYTES_MAX);
 
 /// Bytes of an inode's item.
 pub fn inode_bytes(object: &InodeObject) -> usize {
@@ -127,6 +143,12 @@ fn bitmap_body_bytes(object: &BitmapObject) -> usize {
     let bytes = if runs > BITMAP_RUNS_MAX { object.bits.len() } else { runs.saturating_mul(4) };
     BitmapItem::SIZE.saturating_add(bytes)
 }
+
+/// The most bytes of a bitmap's item.
+pub const BITMAP_BYTES_MAX: usize = item_bytes(BITMAP_BODY_BYTES_MAX);
+
+/// Bytes of the item of a fresh bitmap in which nothing has changed.
+pub const FRESH_BITMAP_BYTES: usize = item_bytes(BitmapItem::SIZE);
 
 /// Bytes of a bitmap's item as it is written now.
 pub fn bitmap_bytes(object: &BitmapObject) -> usize {
@@ -202,9 +224,48 @@ pub fn slots<'a>(object: &'a OrphanObject, words: &'a WordSet) -> impl Iterator<
 /// Bytes of one slot's item.
 pub const SLOT_BYTES: usize = item_bytes(OrphanItem::SIZE);
 
-/// Bytes of the items of all slots that hold words of a set.
+/// The most bytes of the item that begins a fresh orphan block: its header, of which every second word may be zero.
+const FRESH_SLOTS_BYTES_MAX: usize = item_bytes(
+    BlockItem::SIZE.saturating_add(BlockHeader::SIZE).saturating_add(ByteRange::SIZE.saturating_mul(3)),
+);
+
+/// The most bytes of the items of an orphan block: all of its slots, for the union may have grown to that, and its beginning.
+pub const SLOTS_BYTES_MAX: usize =
+    SLOT_BYTES.saturating_mul(SLOTS_PER_BLOCK as usize).saturating_add(FRESH_SLOTS_BYTES_MAX);
+
+const _: () = assert!(SLOTS_OFFSET == BlockHeader::SIZE);
+
+/// The longest item that a record must have room for.
+pub const ITEM_BYTES_MAX: usize = BLOCK_BYTES_MAX;
+
+const _: () = assert!(BITMAP_BYTES_MAX <= ITEM_BYTES_MAX && INODE_BYTES_MAX <= ITEM_BYTES_MAX);
+
+/// Bytes of the items of an orphan block: of all slots that hold words of a set, and of its beginning if it is fresh.
 pub fn slots_bytes(object: &OrphanObject, words: &WordSet) -> usize {
-    slots(object, words).fold(0, |bytes, _| bytes.saturating_add(SLOT_BYTES))
+    let fresh = if object.fresh { fresh_slots_bytes(object) } else { 0 };
+    slots(object, words).fold(fresh, |bytes, _| bytes.saturating_add(SLOT_BYTES))
+}
+
+/// The words of an orphan block's header that are not zero.
+fn header_words(object: &OrphanObject) -> WordSet {
+    WordSet::nonzero(object.content.get(..SLOTS_OFFSET).unwrap_or(&[]))
+}
+
+/// Bytes of the item that begins a fresh orphan block.
+pub fn fresh_slots_bytes(object: &OrphanObject) -> usize {
+    item_bytes(block_body_bytes(&header_words(object)))
+}
+
+/// Writes the item that begins a fresh orphan block: its header, over zeros. Its slots have items of their own.
+pub fn put_fresh_slots(writer: &mut Writer<'_>, block: BlockNo, object: &OrphanObject) -> Result {
+    let item = BlockItem {
+        block,
+        owner: ORPHAN_INDEX.0,
+        block_kind: BlockKind::OrphanIndex as u16,
+        ranges: 0,
+        flags: BLOCK_FRESH,
+    };
+    put_words(writer, &item, &header_words(object), &object.content)
 }
 
 /// Writes the item of one slot, `number` counted over the whole index.

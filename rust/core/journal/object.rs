@@ -193,6 +193,8 @@ pub struct OrphanObject {
     pub changed: WordSet,
     /// Words changed before the home write under way.
     pub in_flight: WordSet,
+    /// Nothing of it has been durably home yet: the log begins from zeros.
+    pub fresh: bool,
 }
 
 impl OrphanObject {

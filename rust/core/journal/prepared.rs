@@ -10,7 +10,7 @@ use crate::format::block_header::BlockKind;
 use crate::format::orphan::Slot;
 use crate::journal::bits::BitMasks;
 use crate::journal::flush::FlushMark;
-use crate::journal::object::{BitmapKey, BlockObject, InodeObject, ObjectKey, TableObject};
+use crate::journal::object::{BitmapKey, BlockObject, InodeObject, ObjectKey, OrphanObject, TableObject};
 use crate::journal::transaction::Freed;
 use crate::journal::words::WordSet;
 use crate::memory::{self, Buffer, List, OrderedMap, Owned, Shared};
@@ -37,6 +37,16 @@ pub struct PreparedBlock {
     pub member: Member,
 }
 
+/// A new block of the orphan index.
+pub struct PreparedOrphanBlock {
+    /// Its content: a header, and slots that are all empty.
+    pub content: Buffer,
+    /// Memory for the object.
+    pub node: memory::Reservation<BlockNo, OrphanObject>,
+    /// Memory for its place in the transaction.
+    pub member: Member,
+}
+
 /// A changed inode.
 pub struct PreparedInode {
     /// The 512 bytes.
@@ -49,6 +59,8 @@ pub struct PreparedInode {
 
 /// A bitmap block in which bits change.
 pub struct PreparedBitmap {
+    /// Whether the handle changes bits of it; else it is there because it makes its group known to the log.
+    pub changes: bool,
     /// Masks, in case the bitmap has none when the handle closes.
     pub masks: Option<Owned<BitMasks>>,
     /// Memory for its place in the transaction.
@@ -116,6 +128,8 @@ pub struct SlotChange {
 pub struct Prepared {
     /// Changed and new blocks.
     pub blocks: OrderedMap<BlockNo, PreparedBlock>,
+    /// New blocks of the orphan index.
+    pub orphan_blocks: OrderedMap<BlockNo, PreparedOrphanBlock>,
     /// Changed inodes.
     pub inodes: OrderedMap<InodeNo, PreparedInode>,
     /// Changed bits.
@@ -148,6 +162,7 @@ impl Prepared {
     pub fn try_new() -> Result<Owned<Self>> {
         Ok(Owned::try_new(Self {
             blocks: OrderedMap::new(),
+            orphan_blocks: OrderedMap::new(),
             inodes: OrderedMap::new(),
             bits: List::new(),
             bitmaps: OrderedMap::new(),

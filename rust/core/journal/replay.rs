@@ -119,6 +119,13 @@ pub fn recover(
     redo(device, platform, geometry, &header, &mut reader)
 }
 
+/// Where a mount begins that leaves a journal alone which is not clean, and so must never write.
+pub fn without(header: &JournalHeader) -> Recovered {
+    let start =
+        start_at(&header.tail, header.newest_generation, header.next_transaction, header.totals, header);
+    Recovered { start, report: no_report() }
+}
+
 /// Everything that was known durable must be there: by the header's word, and by that of a later record.
 fn check_damage(reader: &mut RingReader<'_>, header: &JournalHeader, scan: &Scan) -> Result {
     let missing = scan.end.tail.sequence;

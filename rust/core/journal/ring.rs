@@ -47,6 +47,11 @@ impl Ring {
         }
     }
 
+    /// The tail that a durable header states, as bytes ever written.
+    pub const fn durable_tail(&self) -> u64 {
+        self.durable_tail
+    }
+
     /// Bytes of the ring.
     pub const fn bytes(&self) -> u64 {
         self.bytes
@@ -135,6 +140,8 @@ pub struct Promised {
     pub handles_bytes: u64,
     /// How many handles are open.
     pub handles: u64,
+    /// What is left of the structure budget.
+    pub structure_bytes: u64,
 }
 
 #[cfg(test)]

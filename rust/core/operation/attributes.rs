@@ -26,6 +26,8 @@ pub struct Changes {
     pub accessed_ns: Option<i64>,
     /// Last change of content.
     pub modified_ns: Option<i64>,
+    /// Last change of anything; `None`: now.
+    pub changed_ns: Option<i64>,
 }
 
 /// Changes attributes.
@@ -41,8 +43,33 @@ pub fn set_attributes(handle: &mut Handle<'_>, number: InodeNo, changes: &Change
     core.accessed_ns = changes.accessed_ns.unwrap_or(core.accessed_ns);
     core.modified_ns = changes.modified_ns.unwrap_or(core.modified_ns);
     touch(&mut inode, handle.now_ns());
+    inode.core.changed_ns = changes.changed_ns.unwrap_or(inode.core.changed_ns);
     handle.put_inode(inode)?;
     handle.set_note(Operation::SetAttributes, number, InodeNo(0), InodeNo(0), (&[], &[]))
+}
+
+/// Times to be set; `None` leaves one as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Times {
+    /// Last access.
+    pub accessed_ns: Option<i64>,
+    /// Last change of content.
+    pub modified_ns: Option<i64>,
+    /// Last change of anything.
+    pub changed_ns: Option<i64>,
+}
+
+/// Sets times and nothing else, without a note: they move by themselves. An access is no change.
+pub fn update_times(handle: &mut Handle<'_>, number: InodeNo, times: &Times) -> Result {
+    let mut inode = handle.take_used_inode(number)?;
+    let core = &mut inode.core;
+    core.accessed_ns = times.accessed_ns.unwrap_or(core.accessed_ns);
+    core.modified_ns = times.modified_ns.unwrap_or(core.modified_ns);
+    core.changed_ns = times.changed_ns.unwrap_or(core.changed_ns);
+    if times.modified_ns.is_some() || times.changed_ns.is_some() {
+        core.change_counter = core.change_counter.wrapping_add(1);
+    }
+    handle.put_inode(inode)
 }
 
 /// Sets an extended attribute, or removes it when there is no value.

@@ -3,13 +3,14 @@
 //! A file's map and size: what I/O end, truncation and growth log.
 //!
 //! Contents are written first, to blocks that are in flight; when that I/O has ended, [`map_written`] maps them and moves the
-//! size. So no mapping leads to contents that were not written, and a file that lives shortly never touches a bitmap.
+//! size. So no mapping leads to contents that were not written, and a file that lives shortly never touches a bitmap. Times are those
+//! of the write, which whoever wrote has set before: when its I/O happens to end is no change.
 //!
 //! A truncation sets the size first and removes what lies behind it in bounded steps; while steps are left, the inode is an orphan
 //! of kind truncate, so that recovery goes on where a crash interrupted it. Until the last step nothing makes the file longer
 //! ([`Error::WouldBlock`]): what has not been removed yet would come back to sight.
 
-use super::{touch, touch_content};
+use super::{count_change, touch, touch_content};
 use crate::error::{Error, Result};
 use crate::extent_map::{self, Limit};
 use crate::format::extent::{Extent, FILE_BLOCKS_MAX};
@@ -30,12 +31,14 @@ pub fn map_written(
     written_end_bytes: u64,
     mark: FlushMark,
 ) -> Result {
+    // The contents are written: the tree that maps them must not fail for want of a block.
+    handle.use_reserve();
     let mut inode = handle.take_used_inode(number)?;
     refuse_growth(handle, &inode, written_end_bytes)?;
     handle.map_data(extent.run(), Some(mark))?;
     extent_map::insert(handle, &mut inode, extent)?;
     inode.core.size_bytes = inode.core.size_bytes.max(written_end_bytes);
-    touch_content(&mut inode, handle.now_ns());
+    count_change(&mut inode);
     handle.put_inode(inode)?;
     handle.set_note(Operation::Write, number, InodeNo(0), InodeNo(0), (&[], &[]))
 }
@@ -51,7 +54,7 @@ pub fn grow_written(
     refuse_growth(handle, &inode, written_end_bytes)?;
     handle.note_data(Some(mark));
     inode.core.size_bytes = inode.core.size_bytes.max(written_end_bytes);
-    touch_content(&mut inode, handle.now_ns());
+    count_change(&mut inode);
     handle.put_inode(inode)?;
     handle.set_note(Operation::Write, number, InodeNo(0), InodeNo(0), (&[], &[]))
 }
@@ -86,6 +89,7 @@ pub fn set_size(
     if size_bytes > FILE_BYTES_MAX {
         return Err(Error::FileTooLarge);
     }
+    handle.use_reserve();
     let mut inode = handle.take_used_inode(number)?;
     let shrinks = size_bytes < inode.core.size_bytes;
     refuse_growth(handle, &inode, size_bytes)?;
@@ -108,6 +112,7 @@ pub fn set_size(
 
 /// Goes on with a truncation that needs several steps; the last one removes the orphan.
 pub fn truncate_step(handle: &mut Handle<'_>, number: InodeNo, limit: Limit) -> Result<Progress> {
+    handle.use_reserve();
     let mut inode = handle.take_used_inode(number)?;
     let progress = cut(handle, &mut inode, limit)?;
     if progress == Progress::Done {

@@ -38,6 +38,7 @@ pub fn link(handle: &mut Handle<'_>, number: InodeNo, parent: InodeNo, name: &[u
 /// Takes the name of something that is not a directory away. Returns the inode's number.
 pub fn unlink(handle: &mut Handle<'_>, parent: InodeNo, name: &[u8]) -> Result<InodeNo> {
     check_name(name)?;
+    handle.use_reserve();
     let mut directory = take_directory(handle, parent)?;
     let hash_key = *handle.environment().hash_key();
     let entry = directory::remove(handle, &hash_key, &mut directory, name)?;
@@ -58,6 +59,7 @@ pub fn unlink(handle: &mut Handle<'_>, parent: InodeNo, name: &[u8]) -> Result<I
 /// Takes an empty directory's name away. Returns the inode's number.
 pub fn remove_directory(handle: &mut Handle<'_>, parent: InodeNo, name: &[u8]) -> Result<InodeNo> {
     check_name(name)?;
+    handle.use_reserve();
     let mut directory = take_directory(handle, parent)?;
     let hash_key = *handle.environment().hash_key();
     let entry = directory::remove(handle, &hash_key, &mut directory, name)?;

@@ -22,6 +22,7 @@ use crate::units::{BlockNo, InodeNo};
 
 /// Frees an orphaned inode, or as much of it as `limit` allows.
 pub fn remove_step(handle: &mut Handle<'_>, number: InodeNo, limit: Limit) -> Result<Progress> {
+    handle.use_reserve();
     let mut inode = handle.take_used_inode(number)?;
     if inode.core.links != 0 {
         return Err(Error::InvalidArgument);

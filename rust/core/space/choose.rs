@@ -14,14 +14,16 @@
 //! Groups that are less than half used come first, then the next uninitialised one, then the others. All of this depends
 //! on nothing but the groups' state, so the same calls give the same layout.
 //!
-//! Locks: takes the lock of one group at a time, and keeps none.
+//! Locks: takes the ledger's lock or that of one group at a time, and keeps none.
 
 use super::free_extents::aligned_part;
 use super::group::{data_area, Group};
-use super::{Fit, Request};
+use super::ledger::Ledger;
+use super::{Class, Fit, GroupRun, Request};
 use crate::error::{Error, Result};
 use crate::format::group::Geometry;
 use crate::format::inode::ROOT;
+use crate::journal::transaction::Freed;
 use crate::units::{BlockNo, BlockRun, GroupNo, InodeNo};
 
 /// A run of this length, 1 MiB, is long enough that the next one may be anywhere.
@@ -40,10 +42,14 @@ pub trait Groups {
     fn initialised_groups(&self) -> u32;
 
     /// Initialises the group with the number [`Groups::initialised_groups`], if nobody else has done so meanwhile.
+    /// [`Error::JournalFull`]: the journal takes no more of them now.
     fn initialise_next(&self) -> Result;
 
     /// Locks an initialised group, loads it if need be, and calls `action` once.
     fn with_group(&self, group: GroupNo, action: &mut dyn FnMut(&mut Group) -> Result) -> Result;
+
+    /// Locks the ledger and calls `action` once.
+    fn with_ledger(&self, action: &mut dyn FnMut(&mut Ledger) -> Result) -> Result;
 }
 
 /// A run that somebody needs.
@@ -59,12 +65,21 @@ pub struct Wanted {
     pub alignment_blocks: u32,
     /// How to look in each group.
     pub fit: Fit,
+    /// For whom.
+    pub class: Class,
 }
 
 impl Wanted {
-    /// At most `max_blocks` and at least one, the first fit from `goal` on.
+    /// At most `max_blocks` and at least one, the first fit from `goal` on, for [`Class::Normal`].
     pub const fn near(goal: BlockNo, max_blocks: u32) -> Self {
-        Self { goal, min_blocks: 1, max_blocks, alignment_blocks: 1, fit: Fit::First }
+        let class = Class::Normal;
+        Self { goal, min_blocks: 1, max_blocks, alignment_blocks: 1, fit: Fit::First, class }
+    }
+
+    /// The same for another class.
+    #[must_use]
+    pub const fn of_class(self, class: Class) -> Self {
+        Self { class, ..self }
     }
 }
 
@@ -74,8 +89,54 @@ fn ring(first: u32, groups: u32) -> impl Iterator<Item = GroupNo> {
 }
 
 /// Takes a run of blocks: they are in flight in their group ([`Group::take_blocks`]). [`Error::NoSpace`] when no
-/// group has `min_blocks` in one piece.
+/// group has `min_blocks` in one piece, or when only the reserve has, which is not for this class.
 pub fn allocate_run(groups: &dyn Groups, wanted: &Wanted) -> Result<BlockRun> {
+    let request = Request {
+        goal: 0,
+        min_blocks: wanted.min_blocks,
+        max_blocks: wanted.max_blocks,
+        alignment_blocks: wanted.alignment_blocks,
+        fit: wanted.fit,
+    };
+    request.check()?;
+    let mut claimed = 0;
+    groups.with_ledger(&mut |ledger| {
+        claimed = ledger.claim(wanted.min_blocks, wanted.max_blocks, wanted.class)?;
+        Ok(())
+    })?;
+    let run = find_run(groups, &Wanted { max_blocks: claimed, ..*wanted });
+    let taken = run.map_or(0, |run| run.blocks);
+    credit(groups, u64::from(claimed).saturating_sub(taken))?;
+    run
+}
+
+fn credit(groups: &dyn Groups, blocks: u64) -> Result {
+    groups.with_ledger(&mut |ledger| {
+        ledger.give_back(blocks);
+        Ok(())
+    })
+}
+
+/// Nobody needs a run that was taken, or this part of one: it may be taken again ([`Group::give_back_blocks`]).
+pub fn give_back_run(groups: &dyn Groups, run: BlockRun) -> Result {
+    let (number, place) = GroupRun::locate(groups.geometry(), run)?;
+    groups.with_group(number, &mut |group| group.give_back_blocks(place))?;
+    credit(groups, run.blocks)
+}
+
+/// The transaction that freed a run is durable: it may be taken again ([`Group::release_blocks`]).
+pub fn release_run(groups: &dyn Groups, start: BlockNo, freed: Freed) -> Result {
+    let run = BlockRun { start, blocks: freed.blocks };
+    let (number, place) = GroupRun::locate(groups.geometry(), run)?;
+    let mut reservation = Some(freed.release);
+    groups.with_group(number, &mut |group| match reservation.take() {
+        Some(reservation) => group.release_blocks(place, reservation),
+        None => Ok(()),
+    })?;
+    credit(groups, run.blocks)
+}
+
+fn find_run(groups: &dyn Groups, wanted: &Wanted) -> Result<BlockRun> {
     let geometry = groups.geometry();
     let (goal_group, goal) = geometry.locate_block(wanted.goal).unwrap_or((GroupNo(0), 0));
     let long = Request {
@@ -86,7 +147,6 @@ pub fn allocate_run(groups: &dyn Groups, wanted: &Wanted) -> Result<BlockRun> {
         fit: wanted.fit,
     };
     let any = Request { min_blocks: wanted.min_blocks, ..long };
-    any.check()?;
 
     let initialised = groups.initialised_groups();
     let first = goal_group.0.min(initialised.saturating_sub(1));
@@ -145,7 +205,12 @@ fn begin_group(groups: &dyn Groups, next: u32, worth: impl Fn(GroupNo) -> bool) 
         return Ok(None);
     }
     if groups.initialised_groups() <= next {
-        groups.initialise_next()?;
+        match groups.initialise_next() {
+            Ok(()) => {}
+            // The journal takes no more of them now; there are others to choose from.
+            Err(Error::JournalFull) => return Ok(None),
+            Err(error) => return Err(error),
+        }
     }
     Ok(Some(group))
 }

@@ -44,13 +44,13 @@ pub fn header_stamp(geometry: &Geometry, group: GroupNo) -> Stamp {
     }
 }
 
-/// Verifies a group's header and decodes it.
-pub fn decode_header(
+/// Verifies a group's header.
+pub fn verify_header(
     platform: &dyn Platform,
     geometry: &Geometry,
     group: GroupNo,
     bytes: &[u8],
-) -> Result<GroupObject> {
+) -> Result<GroupHeader> {
     let at = geometry.header_of(group);
     block_header::verify(platform, &header_stamp(geometry, group), bytes)?;
     let header = GroupHeader::decode(bytes, group::HEADER_OFFSET)?;
@@ -71,6 +71,17 @@ pub fn decode_header(
     if header.flags != 0 || header.reserved != [0; 16] {
         return corrupt(Check::Reserved, at, 0, u64::from(header.flags));
     }
+    Ok(header)
+}
+
+/// Verifies a group's header and decodes it.
+pub fn decode_header(
+    platform: &dyn Platform,
+    geometry: &Geometry,
+    group: GroupNo,
+    bytes: &[u8],
+) -> Result<GroupObject> {
+    let header = verify_header(platform, geometry, group, bytes)?;
     let mut object = GroupObject::try_new(header.table_mark)?;
     for key in bitmap_keys(geometry, group) {
         *object.entry_mut(key.kind, key.index)? = get(bytes, key.kind.entry_offset(key.index))?;

@@ -5,7 +5,8 @@
 //! An [`Image`] is a medium whose pages are shared until they are written, so that copying one costs little and a crash state
 //! costs what it changes. Its hash follows from its pages and is kept up to date, so equal media are known without reading.
 //! The [`SimulatedDisk`] answers reads from everything that was written, and logs each write and each flush; what a power cut
-//! at any moment may leave is built from that log in [`crate::states`].
+//! at any moment may leave is built from that log in [`crate::states`]. Home writes can be held: then they reach the disk as late
+//! as they may.
 
 use cairnfs_core::device::{check_run, run_of, Device};
 use cairnfs_core::error::{Error, Result};
@@ -125,6 +126,10 @@ pub enum Event {
 struct State {
     current: Image,
     log: Option<Vec<Event>>,
+    /// Whether writes are held now.
+    is_holding: bool,
+    /// Writes that are under way: submitted, and not on the disk yet.
+    held: Vec<Write>,
 }
 
 /// The disk.
@@ -140,7 +145,8 @@ impl SimulatedDisk {
     pub const fn new(image: Image, logged: bool, force_unit_access: bool) -> Self {
         let device_blocks = image.device_blocks;
         let log = if logged { Some(Vec::new()) } else { None };
-        Self { device_blocks, force_unit_access, state: RefCell::new(State { current: image, log }) }
+        let state = State { current: image, log, is_holding: false, held: Vec::new() };
+        Self { device_blocks, force_unit_access, state: RefCell::new(state) }
     }
 
     /// What it holds, as reads see it.
@@ -158,12 +164,36 @@ impl SimulatedDisk {
         self.state.into_inner().log.unwrap_or_default()
     }
 
+    /// From now on (or no longer) writes stay under way when they have been submitted: they reach the disk at
+    /// [`SimulatedDisk::land`]. Reads see them, no flush covers them.
+    pub fn hold(&self, is_holding: bool) {
+        self.state.borrow_mut().is_holding = is_holding;
+    }
+
+    /// What is under way reaches the disk, over whatever has been written there meanwhile; the last one first, since nothing
+    /// orders writes that are under way at once.
+    pub fn land(&self) {
+        let mut state = self.state.borrow_mut();
+        let State { current, log, held, .. } = &mut *state;
+        for write in held.drain(..).rev() {
+            current.write(write.start_byte, &write.bytes);
+            if let Some(log) = log {
+                log.push(Event::Write(write));
+            }
+        }
+    }
+
     fn submit(&self, start_byte: u64, bytes: &[u8], durably: bool) {
         let mut state = self.state.borrow_mut();
         state.current.write(start_byte, bytes);
+        let durable = durably && self.force_unit_access;
+        let write = Write { start_byte, bytes: bytes.into(), durable };
+        if state.is_holding {
+            state.held.push(write);
+            return;
+        }
         if let Some(log) = &mut state.log {
-            let durable = durably && self.force_unit_access;
-            log.push(Event::Write(Write { start_byte, bytes: bytes.into(), durable }));
+            log.push(Event::Write(write));
             if durably && !durable {
                 log.push(Event::Flush);
             }
@@ -228,6 +258,24 @@ impl RecordDevice for SimulatedDisk {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_held_lands_late_and_in_any_order() {
+        let disk = SimulatedDisk::new(Image::new(2), true, false);
+        disk.hold(true);
+        disk.write(BlockNo(1), &[1; BLOCK_BYTES]).unwrap();
+        disk.write(BlockNo(1), &[2; BLOCK_BYTES]).unwrap();
+        disk.hold(false);
+        disk.write(BlockNo(1), &[3; BLOCK_BYTES]).unwrap();
+        disk.flush().unwrap();
+        assert_eq!(disk.events(), 2, "what is held has not reached the disk");
+        disk.land();
+        let mut content = [0; BLOCK_BYTES];
+        disk.read(BlockNo(1), &mut content).unwrap();
+        assert_eq!((content[0], disk.events()), (1, 4));
+        disk.land();
+        assert_eq!(disk.events(), 4, "it lands once");
+    }
 
     #[test]
     fn equal_contents_have_equal_hashes_whatever_the_way() {

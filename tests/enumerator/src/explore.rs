@@ -2,6 +2,7 @@
 
 //! Exploring the crash states of one workload, and making a failing one small.
 
+use crate::checker;
 use crate::coverage::Coverage;
 use crate::disk::Event;
 use crate::judge::{Judge, Thoroughness};
@@ -77,6 +78,7 @@ pub fn explore(
             }
             number += 1;
             let judged = judge.judge(&image, choice, thoroughness(number), &mut coverage.seen);
+            let judged = judged.and_then(|()| coverage.examine(&image));
             judged.map_err(|what| Violation { choice: Some(choice.clone()), what })?;
         }
         Ok(0)
@@ -112,14 +114,16 @@ pub fn judge_again(workload: &Workload, choice: Option<&Choice>) -> Result<(), V
     })?;
     let Some(choice) = choice else { return Ok(()) };
     let judge = Judge::new(&record, workload.force_unit_access);
-    let image =
-        states::epoch_at(&record.base, &record.log, choice.events.min(record.log.len())).image(choice);
+    let events = choice.events.min(record.log.len());
+    let epoch = states::epoch_at(&record.base, &record.log, events);
+    let choice = &epoch.possible(&Choice { events, ..choice.clone() });
+    let image = epoch.image(choice);
     for (cut_recovery, go_on) in [(false, false), (true, false), (false, true)] {
         let thoroughness = Thoroughness { cut_recovery, go_on };
         let judged = judge.judge(&image, choice, thoroughness, &mut crate::judge::Seen::default());
         judged.map_err(|what| Violation { choice: Some(choice.clone()), what })?;
     }
-    Ok(())
+    checker::check(&image).map_err(|what| Violation { choice: Some(choice.clone()), what })
 }
 
 /// Makes a failing workload smaller while it fails, and then the choice; as far as `time` allows.

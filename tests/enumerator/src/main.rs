@@ -7,15 +7,16 @@
 use anyhow::Result;
 use cairnfs_enumerator::coverage::Coverage;
 use cairnfs_enumerator::explore::{self, Known, Violation};
+use cairnfs_enumerator::id::{self, Named};
 use cairnfs_enumerator::workload::{Workload, SWEEP, SWEEP_PLACES};
-use cairnfs_enumerator::{id, mutate};
+use cairnfs_enumerator::{interleave, mutate, scripted};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 /// Crash states of one workload at the most: many workloads say more than one whole.
 const STATES_OF_A_WORKLOAD: u64 = 1200;
-/// And of one of the sweep.
+/// And of one of the sweep, or one that is written down.
 const STATES_OF_A_PLACE: u64 = 120;
 /// What making a failure small may take.
 const SHRINK_TIME: Duration = Duration::from_secs(15);
@@ -42,6 +43,12 @@ enum Command {
         /// Stop after so many seconds, whatever has been reached
         #[arg(long, default_value_t = 3600)]
         budget_seconds: u64,
+        /// End after so many violations
+        #[arg(long, default_value_t = VIOLATIONS_MAX)]
+        violations: usize,
+        /// What making one small may take
+        #[arg(long, default_value_t = SHRINK_TIME.as_secs())]
+        shrink_seconds: u64,
         /// Fail when an action, item or branch has not occurred
         #[arg(long)]
         complete: bool,
@@ -57,6 +64,15 @@ enum Command {
         /// The first workload
         #[arg(long, default_value_t = 1)]
         seed: u64,
+        /// Stop after so many seconds, whatever has been reached
+        #[arg(long, default_value_t = 3600)]
+        budget_seconds: u64,
+    },
+    /// Try all orders of a few steps of handles, commits and checkpoints
+    Interleave {
+        /// Steps of an order at the most; of some scripts a few more
+        #[arg(long, default_value_t = 12)]
+        depth: usize,
         /// Stop after so many seconds, whatever has been reached
         #[arg(long, default_value_t = 3600)]
         budget_seconds: u64,
@@ -81,9 +97,9 @@ fn grouped(number: u64) -> String {
     text
 }
 
-fn report(workload: &Workload, violation: &Violation) -> String {
+fn report(workload: &Workload, violation: &Violation, shrink_time: Duration) -> String {
     println!("violation: seed {}: {}", workload.seed, violation.what);
-    let (small, found) = explore::shrink(workload, violation, SHRINK_TIME);
+    let (small, found) = explore::shrink(workload, violation, shrink_time);
     let id = id::encode(&small, found.choice.as_ref());
     println!("  smaller: {} actions: {}", small.actions.len(), found.what);
     for action in &small.actions {
@@ -94,29 +110,35 @@ fn report(workload: &Workload, violation: &Violation) -> String {
     id
 }
 
-fn enumerate(states: u64, seed: u64, budget: Duration, complete: bool, json: bool) -> ExitCode {
+fn enumerate(
+    (states, violations): (u64, usize),
+    seed: u64,
+    (budget, shrink_time): (Duration, Duration),
+    complete: bool,
+    json: bool,
+) -> ExitCode {
     let began = Instant::now();
     let deadline = began + budget;
     let (mut known, mut coverage) = (Known::default(), Coverage::default());
     let mut ids = Vec::new();
-    for place in SWEEP..SWEEP + SWEEP_PLACES {
-        if ids.len() >= VIOLATIONS_MAX {
+    for place in scripted::seeds().chain(SWEEP..SWEEP + SWEEP_PLACES) {
+        if ids.len() >= violations {
             break;
         }
         let workload = Workload::from_seed(place);
         if let Err(violation) =
             explore::explore(&workload, STATES_OF_A_PLACE, deadline, &mut known, &mut coverage)
         {
-            ids.push(report(&workload, &violation));
+            ids.push(report(&workload, &violation, shrink_time));
         }
     }
     let mut next = seed;
-    while (known.media.len() as u64) < states && Instant::now() < deadline && ids.len() < VIOLATIONS_MAX {
+    while (known.media.len() as u64) < states && Instant::now() < deadline && ids.len() < violations {
         let workload = Workload::from_seed(next);
         if let Err(violation) =
             explore::explore(&workload, STATES_OF_A_WORKLOAD, deadline, &mut known, &mut coverage)
         {
-            ids.push(report(&workload, &violation));
+            ids.push(report(&workload, &violation, shrink_time));
         }
         next += 1;
     }
@@ -167,16 +189,78 @@ fn mutate_journals(journals: u64, seed: u64, budget: Duration) -> ExitCode {
     ExitCode::from(u8::from(failed > 0))
 }
 
+fn report_schedule(violation: &interleave::Violation) {
+    println!("violation: {}", violation.what);
+    let small = interleave::shrink(violation, SHRINK_TIME);
+    println!("  smaller: {} steps: {}", small.schedule.steps.len(), small.what);
+    for step in &small.schedule.steps {
+        println!("    {step:?}");
+    }
+    println!("  {:?}", small.schedule.cut);
+    println!("  enumerate replay {}", id::encode_schedule(&small.schedule));
+}
+
+fn interleave_steps(depth: usize, budget: Duration) -> ExitCode {
+    let began = Instant::now();
+    let (mut passed, mut violations, mut unfinished) = (0, 0, 0);
+    let (mut schedules, mut states, mut crash_states) = (0, 0, 0);
+    interleave::explore(depth, began + budget, &mut |explored| {
+        let counts = &explored.counts;
+        println!(
+            "  {:<52}{:<6}{:>9} schedules{:>9} states{:>9} crash states{:>7} to the end, {} steps at most",
+            interleave::SCRIPTS[explored.script].name,
+            if explored.force_unit_access { "FUA" } else { "flush" },
+            grouped(counts.schedules),
+            grouped(counts.states),
+            grouped(counts.crash_states),
+            grouped(counts.ended),
+            counts.longest,
+        );
+        schedules += counts.schedules;
+        states += counts.states;
+        crash_states += counts.crash_states;
+        match &explored.violation {
+            Some(violation) => {
+                violations += 1;
+                report_schedule(violation);
+            }
+            None if !explored.is_whole => {
+                unfinished += 1;
+                println!("  the time was too short for all orders");
+            }
+            None => passed += 1,
+        }
+    });
+    let what = format!(
+        "interleavings: depth {depth}, {} schedules, {} states, {} crash states, {violations} violations",
+        grouped(schedules),
+        grouped(states),
+        grouped(crash_states)
+    );
+    println!("{what}, {} s", began.elapsed().as_secs());
+    let failed = violations + unfinished;
+    println!("tier: {passed} passed, {failed} failed: {what}");
+    ExitCode::from(u8::from(failed > 0))
+}
+
 fn replay(name: &str) -> Result<ExitCode> {
-    let (workload, choice) = id::decode(name)?;
-    println!("{workload:#?}\n{choice:?}");
-    match explore::judge_again(&workload, choice.as_ref()) {
+    let judged = match id::decode(name)? {
+        Named::State(workload, choice) => {
+            println!("{workload:#?}\n{choice:?}");
+            explore::judge_again(&workload, choice.as_ref()).map_err(|violation| violation.what)
+        }
+        Named::Schedule(schedule) => {
+            println!("{schedule:#?}");
+            interleave::judge_again(&schedule)
+        }
+    };
+    match judged {
         Ok(()) => {
             println!("nothing is wrong");
             Ok(ExitCode::SUCCESS)
         }
-        Err(violation) => {
-            println!("violation: {}", violation.what);
+        Err(what) => {
+            println!("violation: {what}");
             Ok(ExitCode::FAILURE)
         }
     }
@@ -184,11 +268,16 @@ fn replay(name: &str) -> Result<ExitCode> {
 
 fn main() -> Result<ExitCode> {
     match Arguments::parse().command {
-        Command::Run { states, seed, budget_seconds, complete, json } => {
-            Ok(enumerate(states, seed, Duration::from_secs(budget_seconds), complete, json))
+        Command::Run { states, seed, budget_seconds, violations, shrink_seconds, complete, json } => {
+            let (budget, shrink_time) =
+                (Duration::from_secs(budget_seconds), Duration::from_secs(shrink_seconds));
+            Ok(enumerate((states, violations), seed, (budget, shrink_time), complete, json))
         }
         Command::Mutate { journals, seed, budget_seconds } => {
             Ok(mutate_journals(journals, seed, Duration::from_secs(budget_seconds)))
+        }
+        Command::Interleave { depth, budget_seconds } => {
+            Ok(interleave_steps(depth, Duration::from_secs(budget_seconds)))
         }
         Command::Replay { id } => replay(&id),
     }

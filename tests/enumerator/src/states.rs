@@ -39,6 +39,23 @@ pub struct Epoch<'l> {
 }
 
 impl Epoch<'_> {
+    /// The choice, in so far as a disk could make it: an id may come from another version of core, whose writes were others. A
+    /// FUA write that had completed is there; only the last write may not have.
+    pub fn possible(&self, choice: &Choice) -> Choice {
+        let count = self.writes.len();
+        let fits = choice.kept.len() == count;
+        let is_sure = |index: usize| {
+            let may_tear = fits && index + 1 == count;
+            self.writes.get(index).is_none_or(|write| write.durable && !may_tear)
+        };
+        let kept = (0..count).map(|index| {
+            let durable = self.writes[index].durable;
+            durable || choice.kept.get(index).copied().unwrap_or(true)
+        });
+        let torn = choice.torn.iter().copied().filter(|(index, _)| !is_sure(*index));
+        Choice { events: choice.events, kept: kept.collect(), torn: torn.collect() }
+    }
+
     /// The medium that the choice leaves.
     pub fn image(&self, choice: &Choice) -> Image {
         let mut image = self.base.clone();
@@ -145,4 +162,28 @@ pub fn subsets(epoch: &Epoch<'_>, events: usize, last: Option<usize>, seed: u64)
         choices.push(without(&(0..count).filter(|_| random.random()).collect::<Vec<_>>()));
     }
     choices
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(durable: bool) -> Write {
+        Write { start_byte: 0, bytes: vec![1; 2 * SECTOR_BYTES].into(), durable }
+    }
+
+    #[test]
+    fn a_fua_write_that_had_completed_is_there_whatever_was_chosen() {
+        let writes = [write(true), write(false), write(true)];
+        let epoch = Epoch { base: Image::new(1), writes: writes.iter().collect() };
+        let choice = |kept: &[bool], torn: &[(usize, u64)]| Choice {
+            events: 3,
+            kept: kept.to_vec(),
+            torn: torn.to_vec(),
+        };
+        let possible = epoch.possible(&choice(&[false; 3], &[(0, 7), (1, 8), (2, 9)]));
+        assert_eq!(possible, choice(&[true, false, true], &[(1, 8), (2, 9)]));
+        let from_another = epoch.possible(&choice(&[false; 2], &[(1, 8), (2, 9), (5, 1)]));
+        assert_eq!(from_another, choice(&[true, false, true], &[(1, 8)]));
+    }
 }

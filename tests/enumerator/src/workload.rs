@@ -5,6 +5,8 @@
 //! An action names its objects by numbers that are resolved against the model when its turn comes, so any part of a sequence
 //! can be run; that is what lets a failing one shrink.
 
+use crate::scenes;
+use crate::scripted;
 use rand::seq::IndexedRandom as _;
 use rand::Rng as _;
 use rand::SeedableRng as _;
@@ -59,6 +61,8 @@ pub enum Kind {
     EmptyDirectory,
     /// Many extents in one file.
     Fragment,
+    /// Two files whose blocks alternate; only where it is written down.
+    Checkerboard,
     /// A file and all it depends on is durable.
     Fsync,
     /// Everything is.
@@ -79,6 +83,8 @@ pub enum Kind {
     WriteHeader,
     /// A step in removing an orphan.
     RemoveOrphan,
+    /// One during which a file is made.
+    Overlap,
     /// Clean blocks are forgotten.
     DropCache,
 }
@@ -93,7 +99,7 @@ pub struct Action {
 }
 
 /// Frequencies of actions.
-const WEIGHTS: [(Kind, u32); 34] = [
+const WEIGHTS: [(Kind, u32); 36] = [
     (Kind::Create, 12),
     (Kind::MakeDirectory, 5),
     (Kind::ShortSymlink, 2),
@@ -117,6 +123,7 @@ const WEIGHTS: [(Kind, u32); 34] = [
     (Kind::FillDirectory, 1),
     (Kind::EmptyDirectory, 1),
     (Kind::Fragment, 1),
+    (Kind::Checkerboard, 0),
     (Kind::Fsync, 7),
     (Kind::Sync, 4),
     (Kind::LazyCommit, 3),
@@ -127,8 +134,12 @@ const WEIGHTS: [(Kind, u32); 34] = [
     (Kind::Settle, 4),
     (Kind::WriteHeader, 3),
     (Kind::RemoveOrphan, 7),
+    (Kind::Overlap, 2),
     (Kind::DropCache, 2),
 ];
+
+/// One of so many steps is a scene.
+const SCENE_EVERY: u32 = 12;
 
 /// All kinds.
 pub fn kinds() -> impl Iterator<Item = Kind> {
@@ -156,21 +167,29 @@ pub struct Workload {
     pub actions: Vec<Action>,
 }
 
-/// Seeds from here on are of the sweep: the first record stands 1, 2, ... physical blocks before the end of the ring.
+/// Seeds from here on are of the sweep: the first record stands 1, 2, ... physical blocks before the end of the ring; behind those
+/// places are the rounds.
 pub const SWEEP: u64 = 1 << 32;
 /// How many places the sweep has.
-pub const SWEEP_PLACES: u64 = 96;
+pub const SWEEP_PLACES: u64 = SWEEP_ENDS + scenes::ROUNDS;
+const SWEEP_ENDS: u64 = 96;
 /// Workloads among which the sweep changes, so that records of many lengths meet the end.
 const SWEEP_WORKLOADS: u64 = 8;
 
 impl Workload {
     /// The workload of a seed.
     pub fn from_seed(seed: u64) -> Self {
+        if seed >= scripted::SCRIPTED {
+            return scripted::workload(seed);
+        }
         let Some(place) = seed.checked_sub(SWEEP) else { return Self::random(seed) };
+        if let Some(number) = place.checked_sub(SWEEP_ENDS) {
+            return scenes::round(seed, number);
+        }
         let mut workload = Self::random(place % SWEEP_WORKLOADS);
         workload.seed = seed;
         workload.physical_block_bytes = 512;
-        workload.head_before_end = place % SWEEP_PLACES + 1;
+        workload.head_before_end = place + 1;
         workload.actions.truncate(40);
         workload
     }
@@ -198,7 +217,11 @@ impl Workload {
         if random.random() {
             (workload.tiny, workload.groups) = (true, 1);
         }
-        for _ in 0..length {
+        while workload.actions.len() < length {
+            if random.random_range(0..SCENE_EVERY) == 0 {
+                workload.actions.extend(scenes::scene(&mut random));
+                continue;
+            }
             let kind = WEIGHTS
                 .choose_weighted(&mut random, |(_, weight)| *weight)
                 .map_or(Kind::Create, |(kind, _)| *kind);

@@ -4,10 +4,18 @@
 //! * [`serve`]: the guest's end of it: runs the programs that the host asks for.
 //! * [`boot`]: the first process of a lean guest, which has no other user space.
 //! * [`tap`]: results in the Test Anything Protocol, for guest tests in Rust.
+//! * [`cases`], [`filesystem`], [`shutdown`], [`status`]: what the tests of a mounted filesystem share.
+//! * [`names`], [`data`]: their cases.
 //!
 //! The host's end is `scripts/vmlib` (`channel.py`, `guest.py`).
 
 pub mod boot;
+pub mod cases;
 pub mod channel;
+pub mod data;
+pub mod filesystem;
+pub mod names;
 pub mod serve;
+pub mod shutdown;
+pub mod status;
 pub mod tap;

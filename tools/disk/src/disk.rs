@@ -120,6 +120,8 @@ pub struct Disk {
     /// Marks of earlier lives that led to the state of this one.
     earlier_marks: Vec<Arc<str>>,
     life: u64,
+    /// From a power cut to the next connection.
+    is_dark: bool,
     recording_start: Option<RecordingStart>,
     examiner: Option<Examiner>,
     kept: Vec<KeptState>,
@@ -143,6 +145,7 @@ impl Disk {
             cache: VolatileCache::default(),
             earlier_marks: Vec::new(),
             life: 0,
+            is_dark: false,
             recording_start: None,
             examiner: None,
             kept: Vec::new(),
@@ -178,6 +181,12 @@ impl Disk {
 
     /// The current life; a connection belongs to the one in which it began.
     pub fn life(&self) -> u64 {
+        self.life
+    }
+
+    /// Somebody connects: after a cut, the power is back. Returns the current life.
+    pub fn connect(&mut self) -> u64 {
+        self.is_dark = false;
         self.life
     }
 
@@ -296,7 +305,8 @@ impl Disk {
     }
 
     fn flush(&mut self, answered_before: EntryNumber) -> Result<Outcome, DiskError> {
-        let is_lie = self.lie.tells_of_flush();
+        let can_lose = self.can_lose();
+        let is_lie = self.lie.tells_of_flush(can_lose);
         let charged_ns = self.prices.flush_ns;
         self.counters.add(&Counts {
             flushes: 1,
@@ -304,7 +314,6 @@ impl Disk {
             charged_ns,
             ..Counts::default()
         });
-        let can_lose = self.can_lose();
         let lied_before = self.lied_to_a_flush;
         if let Some(cut) = &mut self.armed_cut {
             if cut.is_due_at_flush(is_lie, lied_before, can_lose) {
@@ -332,9 +341,12 @@ impl Disk {
         Ok(())
     }
 
-    /// Puts a mark into the log.
+    /// Puts a mark into the log. One that comes after a cut and before the next connection is forgotten: a call that
+    /// returns then, because it wanted nothing of the disk or did not notice, has promised nothing.
     pub fn mark(&mut self, text: &str) {
-        self.log.push(Event::Mark(Arc::from(text)));
+        if !self.is_dark {
+            self.log.push(Event::Mark(Arc::from(text)));
+        }
     }
 
     /// All marks that led to the present state, those of earlier lives included.
@@ -365,6 +377,7 @@ impl Disk {
         }
         self.close_recording();
         self.begin_life(marks);
+        self.is_dark = true;
         self.last_cut = Some(report.clone());
         Ok(report)
     }
@@ -376,6 +389,7 @@ impl Disk {
         self.earlier_marks = earlier_marks;
         self.armed_cut = None;
         self.lied_to_a_flush = false;
+        self.is_dark = false;
         self.life += 1;
     }
 

@@ -304,3 +304,16 @@ fn a_checkpoint_forgets_history_and_keeps_marks() {
     disk.offer_state(StateNumber(2)).unwrap();
     assert_eq!(disk.marks().len(), 2);
 }
+
+#[test]
+fn a_mark_without_power_is_forgotten() {
+    let mut disk = disk();
+    disk.mark("before");
+    write(&mut disk, 0, 1, 1, false);
+    disk.cut(Seed(1), []).unwrap();
+    disk.mark("in the dark");
+    disk.connect();
+    disk.mark("after");
+    let marks: Vec<String> = disk.marks().iter().map(ToString::to_string).collect();
+    assert_eq!(marks, ["before", "after"]);
+}

@@ -247,6 +247,7 @@ impl Population<'_, '_> {
             flags: None,
             accessed_ns: Some(modified_ns),
             modified_ns: Some(modified_ns),
+            changed_ns: None,
         };
         self.volume.set_attributes(inode, &changes).map_err(|error| anyhow!("{error}"))?;
         Ok(())

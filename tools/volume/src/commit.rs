@@ -11,9 +11,9 @@ use cairnfs_core::handle::Environment as _;
 use cairnfs_core::journal::commit::{Commit, CommitRequest, CommitSpace, Ending, NoCommit};
 use cairnfs_core::journal::transaction::{Freed, Logged};
 use cairnfs_core::memory::{Buffer, OrderedMap};
-use cairnfs_core::space::choose::Groups as _;
-use cairnfs_core::space::GroupRun;
-use cairnfs_core::units::{BlockNo, BlockRun, TransactionId, BLOCK_BYTES};
+use cairnfs_core::space::choose;
+use cairnfs_core::units::{BlockNo, TransactionId, BLOCK_BYTES};
+use std::sync::PoisonError;
 
 /// A commit whose records have been made and sealed, but not all written.
 pub struct CommitInProgress {
@@ -30,8 +30,36 @@ impl Volume<'_> {
         self.end_commit(commit, outcome)
     }
 
-    /// Swaps the running transaction out and seals its records; `None` when there is nothing to commit.
+    /// Swaps the running transaction out and seals its records; `None` when there is nothing to commit. Waits for the commit
+    /// of another thread to end; one that this thread has begun and not ended is [`Error::WouldBlock`].
     pub fn begin_commit(&self, durable: bool) -> Result<Option<CommitInProgress>> {
+        self.take_turn()?;
+        let begun = self.swap_and_seal(durable);
+        if !matches!(begun, Ok(Some(_))) {
+            self.end_turn();
+        }
+        begun
+    }
+
+    fn take_turn(&self) -> Result {
+        let this = std::thread::current().id();
+        let mut committer = lock(&self.committer);
+        while let Some(other) = *committer {
+            if other == this {
+                return Err(Error::WouldBlock);
+            }
+            committer = self.commit_ended.wait(committer).unwrap_or_else(PoisonError::into_inner);
+        }
+        *committer = Some(this);
+        Ok(())
+    }
+
+    fn end_turn(&self) {
+        *lock(&self.committer) = None;
+        self.commit_ended.notify_all();
+    }
+
+    fn swap_and_seal(&self, durable: bool) -> Result<Option<CommitInProgress>> {
         loop {
             let bound = self.journal().commit_bytes_bound();
             let length = usize::try_from(bound).map_err(|_| Error::TooLarge)?;
@@ -97,7 +125,9 @@ impl Volume<'_> {
     /// The commit's I/O has ended: wakes nobody here, but gives back what the transaction freed.
     #[expect(clippy::needless_pass_by_value, reason = "a commit ends once")]
     pub fn end_commit(&self, in_progress: CommitInProgress, outcome: Result) -> Result {
-        self.journal().end_commit(&in_progress.commit, outcome)?;
+        let ended = self.journal().end_commit(&in_progress.commit, outcome);
+        self.end_turn();
+        ended?;
         self.give_back_released()
     }
 
@@ -115,12 +145,7 @@ impl Volume<'_> {
 
     /// Blocks whose free is durable go back to their group.
     pub(crate) fn give_back(&self, start: BlockNo, freed: Freed) -> Result {
-        let (group, run) = GroupRun::locate(&self.geometry, BlockRun { start, blocks: freed.blocks })?;
-        let mut reservation = Some(freed.release);
-        self.with_group(group, &mut |group| match reservation.take() {
-            Some(reservation) => group.release_blocks(run, reservation),
-            None => Ok(()),
-        })
+        choose::release_run(self, start, freed)
     }
 
     /// Whether there is an orphan that could be removed.

@@ -4,7 +4,7 @@
 
 use crate::{lock, Volume};
 use cairnfs_core::error::{Error, Result};
-use cairnfs_core::extent_map::{self, Limit, Mapping};
+use cairnfs_core::extent_map::{self, Mapping};
 use cairnfs_core::format::extent::{Extent, EXTENT_UNWRITTEN};
 use cairnfs_core::format::orphan::OrphanKind;
 use cairnfs_core::handle::Environment as _;
@@ -14,15 +14,11 @@ use cairnfs_core::journal::ring::Class;
 use cairnfs_core::operation::data::{self, Progress};
 use cairnfs_core::operation::reservation;
 use cairnfs_core::orphans::OrphanKey;
-use cairnfs_core::space::choose::{self, Groups as _, Wanted};
-use cairnfs_core::space::GroupRun;
+use cairnfs_core::space::choose::{self, Wanted};
 use cairnfs_core::tree;
 use cairnfs_core::units::{BlockNo, BlockRun, FileBlock, InodeNo, TransactionId, BLOCK_BYTES};
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
-
-/// How much one step of a truncation or removal takes on: what fits the smallest journal's handle.
-pub(crate) const STEP: Limit = Limit { extents: 4, blocks: 12 };
 
 /// The most blocks that one write takes in one piece.
 const RUN_BLOCKS_MAX: u32 = 1 << 15;
@@ -83,8 +79,7 @@ impl Volume<'_> {
 
     /// The write has failed, or nobody wants it: its blocks are free again.
     pub fn drop_write(&self, write: &DataWrite) -> Result {
-        let (group, run) = GroupRun::locate(&self.geometry, write.extent.run())?;
-        self.with_group(group, &mut |group| group.give_back_blocks(run))
+        choose::give_back_run(self, write.extent.run())
     }
 
     fn note_data(&self, inode: InodeNo, mark: FlushMark) {
@@ -196,8 +191,9 @@ impl Volume<'_> {
                 mark = Some(self.journal().clock().mark());
             }
         }
-        let worst = reservation::remove(&self.geometry, &inode, STEP);
-        self.run(worst, Class::Normal, &mut |handle| data::set_size(handle, number, size_bytes, mark, STEP))
+        let step = reservation::step(&self.geometry);
+        let worst = reservation::remove(&self.geometry, &inode, step);
+        self.run(worst, Class::Normal, &mut |handle| data::set_size(handle, number, size_bytes, mark, step))
     }
 
     /// Ends a truncation that an error or a crash has interrupted, if there is one.
@@ -211,8 +207,9 @@ impl Volume<'_> {
 
     /// Goes on with a truncation.
     pub fn truncate_step(&self, number: InodeNo) -> Result<(Progress, TransactionId)> {
-        let worst = reservation::remove(&self.geometry, &*self.read_inode(number)?, STEP);
-        self.run(worst, Class::Reserved, &mut |handle| data::truncate_step(handle, number, STEP))
+        let step = reservation::step(&self.geometry);
+        let worst = reservation::remove(&self.geometry, &*self.read_inode(number)?, step);
+        self.run(worst, Class::Reserved, &mut |handle| data::truncate_step(handle, number, step))
     }
 
     /// Makes everything that was done to a file, its contents and its name durable.

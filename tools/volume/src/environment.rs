@@ -17,6 +17,7 @@ use cairnfs_core::orphans::Orphans;
 use cairnfs_core::platform::Platform;
 use cairnfs_core::space::choose::Groups;
 use cairnfs_core::space::group::Group;
+use cairnfs_core::space::ledger::Ledger;
 use cairnfs_core::space::load;
 use cairnfs_core::units::{BlockNo, GroupNo, InodeNo, BLOCK_BYTES};
 use cairnfs_core::verify;
@@ -108,6 +109,10 @@ impl Groups for Volume<'_> {
             }
         };
         action(loaded)
+    }
+
+    fn with_ledger(&self, action: &mut dyn FnMut(&mut Ledger) -> Result) -> Result {
+        action(&mut lock(&self.ledger))
     }
 }
 

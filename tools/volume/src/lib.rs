@@ -4,9 +4,9 @@
 //!
 //! What `rust/fs` is for the kernel this crate is for the tools: it binds core's decisions to locks, memory and I/O. mkfs fills
 //! new images through it, tests and the crash enumerator run on it. It does its I/O in the calling thread, one commit at a
-//! time; several threads may use one volume, and locks of inodes are theirs to hold.
+//! time, for which others wait; several threads may use one volume, and locks of inodes are theirs to hold.
 //!
-//! Locks, in their order: checkpointer, group, journal, then orphans and cache, which are leaves.
+//! Locks, in their order: index grower, checkpointer, the turn to commit, group, journal, then orphans, ledger and cache, which are leaves.
 
 mod checkpoint;
 mod commit;
@@ -30,13 +30,18 @@ use cairnfs_core::journal::reservation::Worst;
 use cairnfs_core::journal::ring::Class;
 use cairnfs_core::journal::Journal;
 use cairnfs_core::memory::Buffer;
+use cairnfs_core::operation::{index, reservation};
 use cairnfs_core::orphans::Orphans;
 use cairnfs_core::platform::Platform;
 use cairnfs_core::space::group::Group;
+use cairnfs_core::space::ledger::Ledger;
+use cairnfs_core::space::Class as SpaceClass;
 use cairnfs_core::units::{BlockNo, FileBlock, GroupNo, InodeNo, OrphanSlot, TransactionId, BLOCK_BYTES};
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU32;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::ThreadId;
+use std::time::Duration;
 
 pub use commit::CommitInProgress;
 pub use data::DataWrite;
@@ -56,12 +61,26 @@ pub struct Volume<'d> {
     groups: Mutex<BTreeMap<GroupNo, Group>>,
     journal: Mutex<Journal>,
     orphans: Mutex<Orphans>,
+    ledger: Mutex<Ledger>,
     cache: Mutex<Cache>,
     /// Held by the one that checkpoints.
     checkpointer: Mutex<()>,
+    /// Held by the one that makes the orphan index longer.
+    index_grower: Mutex<()>,
+    /// The thread that is committing, from the beginning of a commit to its end.
+    committer: Mutex<Option<ThreadId>>,
+    /// It has ended.
+    commit_ended: Condvar,
     /// When each file's newest contents completed, as the flush clock has it.
     data_marks: Mutex<BTreeMap<InodeNo, FlushMark>>,
 }
+
+/// How often an operation that has found no space is tried again: the index may have become full again meanwhile.
+const TRIES: u32 = 3;
+/// How often room in the journal is made and looked for, some ten seconds.
+const ROUNDS: u32 = 10_000;
+/// How long others have to close their handles before the next look.
+const ROUND_PAUSE: Duration = Duration::from_millis(1);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -97,8 +116,12 @@ impl<'d> Volume<'d> {
             groups: Mutex::new(BTreeMap::new()),
             journal: Mutex::new(Journal::new(geometry, superblock.uuid, &start)),
             orphans: Mutex::new(Orphans::new()),
+            ledger: Mutex::new(Ledger::new(start.totals.free_blocks, superblock.reserve_blocks)),
             cache: Mutex::new(Cache::new()),
             checkpointer: Mutex::new(()),
+            index_grower: Mutex::new(()),
+            committer: Mutex::new(None),
+            commit_ended: Condvar::new(),
             data_marks: Mutex::new(BTreeMap::new()),
         };
         // Before the first dirty header: from here on its totals are only true after an unmount.
@@ -137,6 +160,13 @@ impl<'d> Volume<'d> {
         lock(&self.journal)
     }
 
+    /// Blocks that may be taken now, and those of them that are left to who is no better than others: what statfs(2) calls free
+    /// and available.
+    pub fn free_blocks(&self) -> (u64, u64) {
+        let ledger = lock(&self.ledger);
+        (ledger.available_blocks(), ledger.available_to(SpaceClass::Normal))
+    }
+
     fn load_orphans(&self) -> Result {
         use cairnfs_core::blocks::ReadBlocks as _;
         let index = self.read_inode(self.superblock.orphan_inode)?;
@@ -160,19 +190,38 @@ impl<'d> Volume<'d> {
     }
 
     /// Does `work` in a handle that reserves `worst`, and closes it. Makes room in the journal first when it is full, and
-    /// tries again when space may come back by a commit.
+    /// tries again when space may come back by a commit, or slots by a longer orphan index. An error says that nothing has
+    /// happened; that of a commit which follows is told to who waits for one.
     pub fn run<T>(
         &self,
         worst: Worst,
         class: Class,
         work: &mut dyn FnMut(&mut Handle<'_>) -> Result<T>,
     ) -> Result<(T, TransactionId)> {
-        match self.run_once(worst, class, work) {
-            Err(Error::NoSpace | Error::NoInodes) => {
-                self.commit()?;
-                self.run_once(worst, class, work)
+        let mut tries = 0;
+        loop {
+            let outcome = self.run_once(worst, class, work);
+            if !matches!(outcome, Err(Error::NoSpace | Error::NoInodes)) || tries == TRIES {
+                return outcome;
             }
-            outcome => outcome,
+            tries += 1;
+            self.commit()?;
+            self.grow_orphan_index()?;
+        }
+    }
+
+    /// Makes the orphan index longer when all of its slots are in use. That there is no space for it is no error here: what
+    /// wants the slot will say so.
+    fn grow_orphan_index(&self) -> Result {
+        let _only_one = lock(&self.index_grower);
+        let is_full = lock(&self.orphans).is_full();
+        if !is_full {
+            return Ok(());
+        }
+        let worst = reservation::grow_index(&*self.read_inode(self.superblock.orphan_inode)?);
+        match self.run_once(worst, Class::Reserved, &mut index::grow) {
+            Ok(_) | Err(Error::NoSpace) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 
@@ -187,8 +236,11 @@ impl<'d> Volume<'d> {
             let outcome = self.journal().reserve(worst.bytes(), class);
             match outcome {
                 Ok(reservation) => break reservation,
-                // One round frees all there is: whatever is open is this thread's mistake.
-                Err(Error::JournalFull) if rounds < 2 => {
+                // One round frees all there is, but for what others' open handles may need: they are waited for.
+                Err(Error::JournalFull) if rounds < ROUNDS => {
+                    if rounds > 0 {
+                        std::thread::sleep(ROUND_PAUSE);
+                    }
                     rounds += 1;
                     self.checkpoint()?;
                 }
@@ -203,7 +255,9 @@ impl<'d> Volume<'d> {
         }
         let wants_commit = self.journal().wants_commit();
         if wants_commit {
-            self.commit()?;
+            // The operation has been done, whatever becomes of this: an error is the journal's, and whoever commits next
+            // hears of it; one for want of memory, or because this thread is committing already, is made good then.
+            let _ = self.commit();
         }
         Ok((value, closed.transaction))
     }

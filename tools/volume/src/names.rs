@@ -2,7 +2,6 @@
 
 //! The operations on names and attributes, each in a handle of its own.
 
-use crate::data::STEP;
 use crate::Volume;
 use cairnfs_core::attributes::SetMode;
 use cairnfs_core::directory::{self, Entry};
@@ -170,10 +169,11 @@ impl Volume<'_> {
     }
 
     fn remove_step_of(&self, key: OrphanKey) -> Result {
-        let worst = reservation::remove(&self.geometry, &*self.read_inode(key.inode)?, STEP);
+        let step = reservation::step(&self.geometry);
+        let worst = reservation::remove(&self.geometry, &*self.read_inode(key.inode)?, step);
         self.run(worst, Class::Reserved, &mut |handle| match key.kind {
-            OrphanKind::Inode => remove::remove_step(handle, key.inode, STEP),
-            OrphanKind::Truncate => data::truncate_step(handle, key.inode, STEP),
+            OrphanKind::Inode => remove::remove_step(handle, key.inode, step),
+            OrphanKind::Truncate => data::truncate_step(handle, key.inode, step),
         })?;
         Ok(())
     }

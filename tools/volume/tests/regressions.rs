@@ -2,14 +2,15 @@
 
 //! What the crash enumerator found, one small test for each.
 
-use cairnfs_core::device::Device as _;
+use cairnfs_core::device::Device;
+use cairnfs_core::error::{Error, Result};
 use cairnfs_core::format::journal::JournalHeader;
 use cairnfs_core::inode::NewInode;
 use cairnfs_core::make::{self, Identity, Plan, Request};
 use cairnfs_core::operation::data::Progress;
-use cairnfs_core::units::{BlockNo, InodeNo, BLOCK_BYTES};
+use cairnfs_core::units::{BlockNo, BlockRun, InodeNo, BLOCK_BYTES};
 use cairnfs_device::{MemoryDevice, StdPlatform};
-use cairnfs_volume::Volume;
+use cairnfs_volume::{RecordDevice, Volume};
 
 const ROOT: InodeNo = InodeNo(2);
 
@@ -127,5 +128,74 @@ fn growing_over_an_unfinished_truncation_shows_zeros() {
     volume.write_at(second, 300_000, b"x").unwrap();
     let content = volume.read_all(second).unwrap();
     assert!(content[..300_000].iter().all(|byte| *byte == 0), "the crash came between two steps");
+    volume.unmount().unwrap();
+}
+
+/// A device whose flushes fail.
+struct NoFlush<'d>(&'d MemoryDevice);
+
+impl Device for NoFlush<'_> {
+    fn blocks(&self) -> u64 {
+        self.0.blocks()
+    }
+
+    fn read(&self, start: BlockNo, out: &mut [u8]) -> Result {
+        self.0.read(start, out)
+    }
+
+    fn write(&self, start: BlockNo, bytes: &[u8]) -> Result {
+        self.0.write(start, bytes)
+    }
+
+    fn write_durably(&self, start: BlockNo, bytes: &[u8]) -> Result {
+        self.0.write_durably(start, bytes)
+    }
+
+    fn flush(&self) -> Result {
+        Err(Error::Io(BlockNo(9)))
+    }
+
+    fn zero(&self, run: BlockRun) -> Result {
+        self.0.zero(run)
+    }
+}
+
+impl RecordDevice for NoFlush<'_> {
+    fn write_sectors(&self, start_byte: u64, bytes: &[u8], durably: bool) -> Result {
+        self.0.write_sectors(start_byte, bytes, durably)
+    }
+}
+
+/// An operation that had been done was reported as failed when the commit behind it failed: its caller would have done it twice.
+#[test]
+fn an_operation_is_not_blamed_for_the_commit_behind_it() {
+    let platform = StdPlatform::new();
+    let device = made(&platform);
+    let device = NoFlush(&device);
+    let volume = Volume::mount(&device, &platform).unwrap();
+    let mut done = 0;
+    while volume.journal().error().is_none() {
+        volume.create(ROOT, format!("file {done}").as_bytes(), &file(), None).unwrap();
+        done += 1;
+    }
+    assert!(done > 100, "the commit came after {done} operations");
+    assert_eq!(volume.create(ROOT, b"another", &file(), None), Err(Error::ShutDown));
+    assert_eq!(volume.commit(), Err(Error::ShutDown), "who waits for a commit hears of it");
+    assert_eq!(volume.entries(ROOT).unwrap().len(), done);
+}
+
+/// A thread that has begun a commit and not ended it would wait for itself.
+#[test]
+fn a_commit_that_this_thread_has_begun_is_not_waited_for() {
+    let platform = StdPlatform::new();
+    let device = made(&platform);
+    let volume = Volume::mount(&device, &platform).unwrap();
+    volume.create(ROOT, b"first", &file(), None).unwrap();
+    let first = volume.begin_commit(true).unwrap().expect("a commit");
+    volume.create(ROOT, b"second", &file(), None).unwrap();
+    assert_eq!(volume.commit(), Err(Error::WouldBlock));
+    volume.write_commit(&first).unwrap();
+    volume.end_commit(first, Ok(())).unwrap();
+    volume.commit().unwrap();
     volume.unmount().unwrap();
 }

@@ -5,6 +5,9 @@
 //! A record follows another when it stands where that one ended, has the next sequence and the same generation (the next one
 //! behind the ring's end), repeats its CRC, and has a right CRC itself, which is seeded with the filesystem's UUID and the
 //! generation. Reading costs what is live, and no search.
+//!
+//! A block of the ring that cannot be read is an error where the chain goes on, for it may hold what was acknowledged. In the
+//! rest of the ring, of which most was never needed, it is a place without a record.
 
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -114,13 +117,22 @@ impl<'d> RingReader<'d> {
         if first < self.window_start || end > self.window_end {
             let ring_end = round_up(self.bytes, BLOCK);
             let ahead = ring_end.saturating_sub(first).min(BUFFER_BYTES as u64).max(wanted);
-            let place = self.buffer.get_mut(..ahead as usize).ok_or(Error::InvalidArgument)?;
-            // What a failed read leaves is nothing.
-            (self.window_start, self.window_end) = (0, 0);
-            self.device.read(BlockNo(self.start.0.saturating_add(first / BLOCK)), place)?;
-            (self.window_start, self.window_end) = (first, first.saturating_add(ahead));
+            match self.load(first, ahead) {
+                // What was only read ahead may be what could not be read.
+                Err(Error::Io(_)) if ahead > wanted => self.load(first, wanted)?,
+                outcome => outcome?,
+            }
         }
         Ok(position.0.saturating_sub(self.window_start) as usize)
+    }
+
+    /// Reads `bytes` of the ring from `first` on; what a failed read leaves is nothing.
+    fn load(&mut self, first: u64, bytes: u64) -> Result {
+        (self.window_start, self.window_end) = (0, 0);
+        let place = self.buffer.get_mut(..bytes as usize).ok_or(Error::InvalidArgument)?;
+        self.device.read(BlockNo(self.start.0.saturating_add(first / BLOCK)), place)?;
+        (self.window_start, self.window_end) = (first, first.saturating_add(bytes));
+        Ok(())
     }
 
     /// The header at `position`, if it could be one of a record.
@@ -203,7 +215,9 @@ impl<'d> RingReader<'d> {
 
     /// Looks for damage behind the end of a chain: a later record of the same incarnation that states `end.sequence`, or a
     /// later one, to have been durable. Returns that stable sequence. One pass over the rest of the ring: from the end to the
-    /// ring's end in this generation, and from its start up to the tail in the next.
+    /// ring's end in this generation, and from its start up to the tail in the next. Only what a record of this ring can say
+    /// counts: its sequence is no further from the missing one than the ring has room for records, and what it states
+    /// lies before itself.
     pub fn find_damage(&mut self, end: &Next, tail: Position) -> Result<Option<Sequence>> {
         let here = end.tail.position;
         let ahead = if tail > here { tail.0 } else { self.bytes };
@@ -223,32 +237,42 @@ impl<'d> RingReader<'d> {
         end: &Next,
         generation: Generation,
     ) -> Result<Option<Sequence>> {
+        let physical = u64::from(self.physical_block_bytes);
+        let records_max = self.bytes.checked_div(physical).unwrap_or(0);
+        let last = Sequence(end.tail.sequence.0.saturating_add(records_max));
         let mut at = from;
-        // The buffer holds the ring from block `start` up to position `loaded`: one read for many headers.
-        let (mut start, mut loaded) = (from, from);
         while at < to {
-            if at >= loaded {
-                let length = to.saturating_sub(at).min(PAYLOAD_BYTES_MAX as u64);
-                let within = self.fetch(Position(at), length as usize)?;
-                (start, loaded) = (at.saturating_sub(within as u64), at.saturating_add(length));
-            }
             let position = Position(at);
-            let header = RecordHeader::decode(&self.buffer, at.saturating_sub(start) as usize)?;
-            at = at.saturating_add(u64::from(self.physical_block_bytes));
-            if header.sequence < end.tail.sequence
+            // A header is shorter than a physical block, and reading ahead brings many headers at a time.
+            let within = match self.fetch(position, RecordHeader::SIZE) {
+                Ok(within) => within,
+                Err(Error::Io(_)) => {
+                    // No record can be told from none in this block.
+                    at = at.saturating_sub(at % BLOCK).saturating_add(BLOCK);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let header = RecordHeader::decode(&self.buffer, within)?;
+            at = at.saturating_add(physical);
+            if !(end.tail.sequence..=last).contains(&header.sequence)
+                || header.stable_sequence >= header.sequence
                 || header.generation != generation
                 || !self.is_plausible(position, &header)
             {
                 continue;
             }
-            if self.verifies(position, &header)? {
-                if header.stable_sequence >= end.tail.sequence {
-                    return Ok(Some(header.stable_sequence));
+            match self.verifies(position, &header) {
+                Ok(true) => {
+                    if header.stable_sequence >= end.tail.sequence {
+                        return Ok(Some(header.stable_sequence));
+                    }
+                    at = position.0.saturating_add(self.padded(&header));
                 }
-                at = position.0.saturating_add(self.padded(&header));
+                // Not all of it can be read: it is no valid record.
+                Ok(false) | Err(Error::Io(_)) => {}
+                Err(error) => return Err(error),
             }
-            // The buffer holds that record now.
-            loaded = at;
         }
         Ok(None)
     }
@@ -265,3 +289,6 @@ impl Record {
         self.header.flags & RECORD_LAST != 0
     }
 }
+
+#[cfg(test)]
+mod tests;

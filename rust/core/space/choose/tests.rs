@@ -13,10 +13,14 @@ use proptest::prelude::*;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 
+/// What most tests leave out: they fill filesystems to the last block.
+const RESERVE_BLOCKS: u64 = 0;
+
 /// Groups in memory. Locking a second one, or initialising one with another locked, is an error of the test.
 struct TestGroups {
     geometry: Geometry,
     groups: RefCell<Vec<Group>>,
+    ledger: RefCell<Ledger>,
     /// Locking this group fails.
     broken: Cell<Option<GroupNo>>,
 }
@@ -41,6 +45,7 @@ impl TestGroups {
         let groups = Self {
             geometry: geometry(group_count),
             groups: RefCell::new(Vec::new()),
+            ledger: RefCell::new(Ledger::new(geometry(group_count).data_blocks(), RESERVE_BLOCKS)),
             broken: Cell::new(None),
         };
         for _ in 0..initialised {
@@ -81,8 +86,7 @@ impl TestGroups {
     }
 
     fn give_back(&self, run: BlockRun) {
-        let (group, run) = GroupRun::locate(&self.geometry, run).unwrap();
-        self.with_group(group, &mut |group| group.give_back_blocks(run)).unwrap();
+        give_back_run(self, run).unwrap();
     }
 
     /// Checks every initialised group against the bitmaps of a filesystem in which nothing was ever logged, and that
@@ -102,6 +106,7 @@ impl TestGroups {
             group.check(&mut read, &mut std::iter::empty()).unwrap();
             assert_eq!((group.in_flight_blocks(), group.in_flight_inodes()), (0, 0));
         }
+        assert_eq!(self.ledger.borrow().available_blocks(), self.geometry.data_blocks());
     }
 }
 
@@ -120,6 +125,10 @@ impl Groups for TestGroups {
         assert!(number.0 < self.geometry.group_count, "no group is left to initialise");
         groups.push(Group::fresh(&self.geometry, number)?);
         Ok(())
+    }
+
+    fn with_ledger(&self, action: &mut dyn FnMut(&mut Ledger) -> Result) -> Result {
+        action(&mut self.ledger.borrow_mut())
     }
 
     fn with_group(&self, group: GroupNo, action: &mut dyn FnMut(&mut Group) -> Result) -> Result {
@@ -141,6 +150,7 @@ fn wanted() -> impl Strategy<Value = Wanted> {
             max_blocks: min_blocks + more,
             alignment_blocks: 1 << shift,
             fit,
+            class: Class::Normal,
         },
     )
 }
@@ -404,4 +414,40 @@ fn directories_begin_a_group_when_the_best_one_is_half_used() {
     }
     let inode = allocate_inode(&groups, ROOT, true).unwrap();
     assert_eq!((groups.group_of_inode(inode), groups.initialised_groups()), (1, 2));
+}
+
+#[test]
+fn the_reserve_is_for_those_who_make_space() {
+    let groups = TestGroups::new(1, 1);
+    let all = groups.geometry.data_blocks();
+    *groups.ledger.borrow_mut() = Ledger::new(all, 10);
+    let wanted = Wanted::near(BlockNo(0), BITMAP_BITS);
+    let normal = allocate_run(&groups, &wanted).unwrap();
+    assert_eq!(normal.blocks, all - 10);
+    assert_eq!(allocate_run(&groups, &Wanted::near(BlockNo(0), 1)), Err(Error::NoSpace));
+    let four = Wanted::near(BlockNo(0), 4).of_class(Class::Reserved);
+    assert_eq!(allocate_run(&groups, &four).unwrap().blocks, 4);
+    let rest = allocate_run(&groups, &wanted.of_class(Class::Reserved)).unwrap();
+    assert_eq!(rest.blocks, 6);
+    assert_eq!(allocate_run(&groups, &four), Err(Error::NoSpace));
+    groups.give_back(rest);
+    assert_eq!(allocate_run(&groups, &Wanted::near(BlockNo(0), 1)), Err(Error::NoSpace));
+    assert_eq!(groups.ledger.borrow().available_to(Class::Normal), 0);
+    let freed = Freed { blocks: normal.blocks, metadata: false, release: Group::reserve_release().unwrap() };
+    let (number, place) = GroupRun::locate(&groups.geometry, normal).unwrap();
+    groups.with_group(number, &mut |group| group.settle_blocks(place)).unwrap();
+    release_run(&groups, normal.start, freed).unwrap();
+    assert_eq!(groups.ledger.borrow().available_to(Class::Normal), all - 14);
+}
+
+#[test]
+fn what_is_claimed_and_not_found_is_given_back() {
+    let groups = TestGroups::new(2, 1);
+    let all = groups.geometry.data_blocks();
+    let aligned = Wanted { alignment_blocks: 1 << 17, ..Wanted::near(BlockNo(0), 1) };
+    assert_eq!(allocate_run(&groups, &aligned), Err(Error::NoSpace));
+    assert_eq!(groups.ledger.borrow().available_blocks(), all);
+    groups.broken.set(Some(GroupNo(0)));
+    assert!(matches!(allocate_run(&groups, &Wanted::near(BlockNo(0), 9)), Err(Error::Io(_))));
+    assert_eq!(groups.ledger.borrow().available_blocks(), all);
 }

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What memory has spoilt does not go home: each sort of unit, spoilt behind the back of the journal after it was committed.
+
+use super::*;
+use crate::error::Check;
+use crate::format::group::Geometry;
+use crate::format::journal::{Tail, Totals};
+use crate::format::orphan::Slot;
+use crate::journal::bits::BitMasks;
+use crate::journal::commit::{CommitRequest, CommitSpace};
+use crate::journal::prepared::{
+    BitChange, Prepared, PreparedBitmap, PreparedBlock, PreparedInode, SlotChange,
+};
+use crate::journal::ring::Class;
+use crate::journal::Start;
+use crate::platform::testing::TestPlatform;
+use crate::units::{Generation, OrphanSlot, Position, Sequence};
+
+const GEOMETRY: Geometry = Geometry {
+    filesystem_id: 0x1234,
+    device_blocks: 1280 + 32768,
+    first_group_block: BlockNo(1280),
+    group_blocks: 32768,
+    group_count: 1,
+    inodes_per_group: 8192,
+    journal_start: BlockNo(2),
+    journal_blocks: 1024,
+    physical_block_bytes: 512,
+};
+const BLOCK: BlockNo = BlockNo(20_000);
+const ORPHANS: BlockNo = BlockNo(20_001);
+const INODE: InodeNo = InodeNo(20);
+const GROUP: GroupNo = GroupNo(0);
+const BITMAP: BitmapKey = BitmapKey { group: GROUP, kind: BitmapKind::Blocks, index: 0 };
+
+fn begun(kind: BlockKind, block: BlockNo, owner: u64) -> Buffer {
+    let mut content = Buffer::zeroed(BLOCK_BYTES).unwrap();
+    let filesystem_id = GEOMETRY.filesystem_id;
+    Stamp { kind, block, owner, filesystem_id }.begin(&mut content).unwrap();
+    content
+}
+
+/// A journal in which one of each has been committed.
+fn committed() -> Journal {
+    let tail =
+        Tail { position: Position(0), sequence: Sequence(1), generation: Generation(1), previous_crc: 0 };
+    let totals = Totals { free_blocks: 9000, free_inodes: 8000, initialised_groups: 1, orphans: 0 };
+    let start = Start { tail, next_transaction: TransactionId(1), totals, header_counter: 1 };
+    let mut journal = Journal::new(GEOMETRY, [1; 16], &start);
+    let mut loaded = load::implied(&GEOMETRY, GROUP).unwrap();
+    loaded.header.table_mark = 64;
+    journal.add_group(GROUP, load::LoadedGroup { fresh: false, ..loaded }).unwrap();
+    journal.add_orphan_block(ORPHANS, OrphanSlot(0), begun(BlockKind::OrphanIndex, ORPHANS, 1)).unwrap();
+
+    let member = || OrderedMap::<ObjectKey, u64>::reserve().unwrap();
+    let mut prepared = Prepared::try_new().unwrap();
+    let content = begun(BlockKind::SymlinkTarget, BLOCK, INODE.0);
+    let block = PreparedBlock {
+        changed: WordSet::nonzero(&content),
+        content: Shared::try_new(content).unwrap(),
+        kind: BlockKind::SymlinkTarget,
+        owner: INODE,
+        fresh: true,
+        node: OrderedMap::<BlockNo, crate::journal::object::BlockObject>::reserve().unwrap(),
+        member: member(),
+    };
+    prepared.blocks.insert(BLOCK, block).unwrap();
+    let new = NewInode { mode: 0o100_644, uid: 1, gid: 2, device: 0, flags: 0, project: 0, now_ns: 5 };
+    let mut image = Buffer::zeroed(INODE_BYTES).unwrap();
+    Inode::new(INODE, InodeGeneration(9), &new).unwrap().encode_unsealed(&mut image).unwrap();
+    let node = OrderedMap::<_, crate::journal::object::InodeObject>::reserve().unwrap();
+    prepared.inodes.insert(INODE, PreparedInode { image, node, member: member() }).unwrap();
+    prepared.bits.push(BitChange { key: BITMAP, start: 30_000, bits: 3, value: true }).unwrap();
+    let masks = Some(BitMasks::try_new().unwrap());
+    prepared.bitmaps.insert(BITMAP, PreparedBitmap { changes: true, masks, member: member() }).unwrap();
+    prepared.groups.insert(GROUP, member()).unwrap();
+    let content = Slot { inode: INODE, kind: 1, cause: 1, reserved: [0; 6] };
+    prepared.slots.push(SlotChange { slot: OrphanSlot(3), block: ORPHANS, content }).unwrap();
+    prepared.slot_members.insert(ORPHANS, member()).unwrap();
+
+    let reservation = journal.reserve(50_000, Class::Normal).unwrap();
+    journal.close(&reservation, prepared).unwrap();
+    let buffer = Buffer::zeroed(journal.commit_bytes_bound() as usize).unwrap();
+    let space = CommitSpace { buffer, node: OrderedMap::reserve().unwrap() };
+    let request = CommitRequest { durable: true, force_unit_access: false, now_ns: 1 };
+    let commit = journal.begin_commit(&request, space).unwrap().ok().expect("a commit");
+    journal.end_commit(&commit, Ok(())).unwrap();
+    journal
+}
+
+/// Sends everything home; the first error.
+fn send_home(journal: &mut Journal) -> Result<usize> {
+    let mut write = HomeWrite::try_new().unwrap();
+    let (mut after, mut units) = (BlockNo(0), 0);
+    while let Some(unit) = journal.next_home(after) {
+        let base = journal.home_needs_base(unit).map(|_| [0; BLOCK_BYTES]);
+        journal.begin_home(&TestPlatform, unit, base.as_ref().map(|base| &base[..]), &mut write)?;
+        journal.end_home(unit, Ok(()))?;
+        journal.settle_home(unit);
+        after = journal.home_of(unit);
+        units += 1;
+    }
+    Ok(units)
+}
+
+#[test]
+fn what_is_whole_goes_home() {
+    let mut journal = committed();
+    assert_eq!(send_home(&mut journal), Ok(4));
+    assert_eq!(journal.tail().absolute, journal.ring().head().absolute);
+}
+
+/// Spoils one thing; the check that finds it.
+fn spoil(journal: &mut Journal, what: usize) -> Check {
+    match what {
+        0 => {
+            let object = journal.blocks.get_mut(BLOCK).unwrap();
+            let mut content = object.content.try_clone().unwrap();
+            content[block_header::BlockHeader::SIZE - 16] ^= 1;
+            object.content = Shared::try_new(content).unwrap();
+            Check::FilesystemId
+        }
+        1 => {
+            journal.inodes.get_mut(INODE).unwrap().image[0] ^= 1;
+            Check::Magic
+        }
+        2 => {
+            journal.bitmaps.get_mut(BITMAP).unwrap().bits[0] = 0;
+            Check::Bitmap
+        }
+        3 => {
+            journal.groups.get_mut(GROUP).unwrap().table_mark = 65;
+            Check::TableMark
+        }
+        _ => {
+            let object = journal.orphans.get_mut(ORPHANS).unwrap();
+            object.content[crate::format::orphan::SLOTS_OFFSET + 3 * Slot::SIZE + 8] = 99;
+            Check::OrphanSlot
+        }
+    }
+}
+
+#[test]
+fn what_is_spoilt_does_not_and_the_tail_never_passes_it() {
+    for what in 0..5 {
+        let mut journal = committed();
+        let check = spoil(&mut journal, what);
+        let tail = journal.tail();
+        let Err(Error::Corrupt(found)) = send_home(&mut journal) else {
+            panic!("unit {what} went home");
+        };
+        assert_eq!(found.check, check);
+        assert_eq!(journal.error(), Some(Error::Corrupt(found)), "it is latched by its name");
+        assert_eq!(journal.tail(), tail);
+        assert_eq!(send_home(&mut journal), Err(Error::ShutDown), "nothing goes home after it");
+        assert!(journal.begin_header(false).is_err());
+    }
+}

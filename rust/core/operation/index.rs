@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Making the orphan index longer, when an operation finds all of its slots in use.
+//!
+//! An operation that needs a slot and finds none fails with [`Error::NoSpace`] and leaves no trace, and the index says that it is
+//! full ([`crate::orphans::Orphans::is_full`]). Its caller then opens a handle for [`grow`], closes it, and does the operation again.
+//! The index never becomes shorter: what was needed once is needed again, and a slot's number says where it stands.
+//!
+//! The new block is logged fresh with the inode that maps it, so a crash leaves an index with the block or without. Its
+//! slots are given out when the handle has closed, so only transactions that hold the block, or later ones, use them.
+//!
+//! Locks: nobody else changes the index's inode; callers of [`grow`] see to it, with a lock that they hold until the handle has
+//! closed, that they come one at a time.
+
+use super::touch_content;
+use crate::blocks::ChangeBlocks as _;
+use crate::error::{Error, Result};
+use crate::extent_map;
+use crate::format::extent::Extent;
+use crate::format::inode::ORPHAN_INDEX;
+use crate::format::item::Operation;
+use crate::format::BlockKind;
+use crate::handle::Handle;
+use crate::units::{blocks_for_bytes, BlockNo, FileBlock, InodeNo, BLOCK_BYTES};
+
+/// Adds an empty block to the index. The reserve pays for it: what needs it makes space in the end.
+pub fn grow(handle: &mut Handle<'_>) -> Result {
+    handle.use_reserve();
+    let mut index = handle.take_used_inode(ORPHAN_INDEX)?;
+    let last = extent_map::last(handle, &index)?;
+    let goal = last.map_or(BlockNo(0), |last| last.run().end());
+    let block = handle.allocate(BlockKind::OrphanIndex, ORPHAN_INDEX, goal)?;
+    let file_block = FileBlock(blocks_for_bytes(index.core.size_bytes));
+    extent_map::insert(handle, &mut index, &Extent { file_block, block, blocks: 1, flags: 0 })?;
+    let size_bytes = index.core.size_bytes.checked_add(BLOCK_BYTES as u64);
+    index.core.size_bytes = size_bytes.ok_or(Error::FileTooLarge)?;
+    touch_content(&mut index, handle.now_ns());
+    handle.put_inode(index)?;
+    handle.set_note(Operation::Write, ORPHAN_INDEX, InodeNo(0), InodeNo(0), (&[], &[]))
+}

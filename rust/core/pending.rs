@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a file has that no extent maps yet: blocks that are only promised, and blocks that are being written.
+//!
+//! A buffered write promises a block for each block of the file that it makes dirty where nothing is mapped: the run is *delayed*.
+//! Writeback takes blocks of the device for it: the run is *in flight*. When that I/O has ended and a handle has mapped the extent,
+//! the run goes. What is truncated, or evicted with nobody left to want it, goes without: promises are void, and blocks in flight
+//! are free again. All of it is in memory only; a crash forgets it, and with it nothing that was promised to anybody.
+//!
+//! A run never overlaps another, nor an extent. [`Pending::charge`] is what the file's runs may still take at worst, blocks of its
+//! tree included: so much is promised to it in the filesystem's ledger. Blocks in flight have been taken already.
+//!
+//! Locks: guarded by the inode's.
+
+use crate::error::{Error, Result};
+use crate::format::extent::BLOCK_EXTENTS;
+use crate::memory::{OrderedMap, Reservation};
+use crate::units::{BlockNo, BlockRun, FileBlock};
+
+/// A run of a file's blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Run {
+    blocks: u64,
+    /// Where it is in flight to; `None`: delayed.
+    place: Option<BlockNo>,
+}
+
+impl Run {
+    /// The part behind the first `blocks`.
+    fn behind(&self, blocks: u64) -> Self {
+        Self {
+            blocks: self.blocks.saturating_sub(blocks),
+            place: self.place.map(|place| BlockNo(place.0.saturating_add(blocks))),
+        }
+    }
+}
+
+/// What is pending at a block of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing, nor in the blocks up to this one.
+    Nothing {
+        /// The first block with something pending; the end of all files when there is none.
+        end: FileBlock,
+    },
+    /// A promise.
+    Delayed {
+        /// The first block of the run.
+        start: FileBlock,
+        /// How many.
+        blocks: u64,
+    },
+    /// Blocks of the device that are, or will be, written.
+    InFlight {
+        /// The first block of the run.
+        start: FileBlock,
+        /// Where that is in flight to.
+        place: BlockRun,
+    },
+}
+
+/// Memory for a run that is cut in two.
+pub struct Split(Reservation<FileBlock, Run>);
+
+impl Split {
+    /// Takes the memory.
+    pub fn reserve() -> Result<Self> {
+        Ok(Self(OrderedMap::<FileBlock, Run>::reserve()?))
+    }
+}
+
+/// The pending runs of a file.
+pub struct Pending {
+    runs: OrderedMap<FileBlock, Run>,
+    blocks: u64,
+    delayed_blocks: u64,
+}
+
+impl Default for Pending {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Runs at which a file's tree may grow at once, at worst: a block of each level.
+const TREE_BLOCKS: u64 = 5;
+/// Extents that a leaf has at least.
+const LEAF_EXTENTS_MIN: u64 = BLOCK_EXTENTS as u64 / 2;
+
+impl Pending {
+    /// Nothing.
+    pub fn new() -> Self {
+        Self { runs: OrderedMap::new(), blocks: 0, delayed_blocks: 0 }
+    }
+
+    /// Whether nothing is pending.
+    pub fn is_empty(&self) -> bool {
+        self.blocks == 0
+    }
+
+    /// Blocks that may still be taken at worst: those that are delayed, and the tree that maps all of them when each is an extent of
+    /// its own. (A leaf is never less than half full.)
+    pub const fn charge(&self) -> u64 {
+        if self.blocks == 0 {
+            return 0;
+        }
+        let leaves = self.blocks / LEAF_EXTENTS_MIN;
+        self.delayed_blocks.saturating_add(leaves).saturating_add(TREE_BLOCKS)
+    }
+
+    /// What is pending at `at`.
+    pub fn find(&mut self, at: FileBlock) -> Found {
+        if let Some((start, run)) = self.runs.at_or_before(at) {
+            if at.0.saturating_sub(start.0) < run.blocks {
+                return match run.place {
+                    None => Found::Delayed { start, blocks: run.blocks },
+                    Some(place) => {
+                        Found::InFlight { start, place: BlockRun { start: place, blocks: run.blocks } }
+                    }
+                };
+            }
+        }
+        Found::Nothing { end: self.runs.next_after(at).map_or(FileBlock(u64::MAX), |(start, _)| start) }
+    }
+
+    /// Promises the `blocks` blocks from `start` on, of which none is pending.
+    pub fn delay(&mut self, start: FileBlock, blocks: u64) -> Result {
+        let (Found::Nothing { end }, true) = (self.find(start), blocks > 0) else {
+            return Err(Error::InvalidArgument);
+        };
+        let behind = start.0.checked_add(blocks).ok_or(Error::FileTooLarge)?;
+        if behind > end.0 {
+            return Err(Error::InvalidArgument);
+        }
+        let before = self
+            .runs
+            .at_or_before(start)
+            .filter(|(first, run)| run.place.is_none() && first.0.saturating_add(run.blocks) == start.0);
+        match before.map(|(first, _)| first) {
+            Some(first) => {
+                if let Some(run) = self.runs.get_mut(first) {
+                    run.blocks = run.blocks.saturating_add(blocks);
+                }
+            }
+            None => {
+                self.runs.insert(start, Run { blocks, place: None })?;
+            }
+        }
+        self.blocks = self.blocks.saturating_add(blocks);
+        self.delayed_blocks = self.delayed_blocks.saturating_add(blocks);
+        Ok(())
+    }
+
+    /// The delayed blocks from `start` on, as many as `place` has, are in flight to it.
+    pub fn take_off(&mut self, start: FileBlock, place: BlockRun) -> Result {
+        let Found::Delayed { start: first, blocks } = self.find(start) else {
+            return Err(Error::InvalidArgument);
+        };
+        let before = start.0.saturating_sub(first.0);
+        let rest = blocks.saturating_sub(before);
+        let behind = rest.checked_sub(place.blocks).ok_or(Error::InvalidArgument)?;
+        let (middle, end) =
+            (OrderedMap::<FileBlock, Run>::reserve()?, OrderedMap::<FileBlock, Run>::reserve()?);
+        let in_flight = Run { blocks: place.blocks, place: Some(place.start) };
+        if before > 0 {
+            if let Some(run) = self.runs.get_mut(first) {
+                run.blocks = before;
+            }
+        }
+        self.runs.insert_reserved(middle, start, in_flight);
+        self.delayed_blocks = self.delayed_blocks.saturating_sub(place.blocks);
+        if behind > 0 {
+            let at = FileBlock(start.0.saturating_add(place.blocks));
+            self.runs.insert_reserved(end, at, Run { blocks: behind, place: None });
+        }
+        Ok(())
+    }
+
+    /// Whatever is pending from `from` up to `to`, which stays, is so no more. `in_flight` is told each run of the device that was
+    /// in flight there.
+    pub fn remove(
+        &mut self,
+        from: FileBlock,
+        to: FileBlock,
+        split: Split,
+        in_flight: &mut dyn FnMut(BlockRun),
+    ) {
+        self.cut(from, to, Some(split), false, in_flight);
+    }
+
+    /// Promises from `from` up to `to` are void; what is in flight there stays so.
+    pub fn remove_delayed(&mut self, from: FileBlock, to: FileBlock, split: Split) {
+        self.cut(from, to, Some(split), true, &mut |_| {});
+    }
+
+    /// As [`Pending::remove`], up to the end of all files: that cuts no run in two.
+    pub fn remove_from(&mut self, from: FileBlock, in_flight: &mut dyn FnMut(BlockRun)) {
+        self.cut(from, FileBlock(u64::MAX), None, false, in_flight);
+    }
+
+    fn cut(
+        &mut self,
+        from: FileBlock,
+        to: FileBlock,
+        mut split: Option<Split>,
+        only_delayed: bool,
+        in_flight: &mut dyn FnMut(BlockRun),
+    ) {
+        let first = self.runs.at_or_before(from).map(|(start, _)| start);
+        let mut next = first.or_else(|| self.runs.next_after(from).map(|(start, _)| start));
+        while let Some(start) = next.filter(|start| *start < to) {
+            next = self.runs.next_after(start).map(|(later, _)| later);
+            let Some(run) = self.runs.get(start).copied() else {
+                return;
+            };
+            let end = FileBlock(start.0.saturating_add(run.blocks));
+            if end <= from || (only_delayed && run.place.is_some()) {
+                continue;
+            }
+            let (cut_from, cut_to) = (start.max(from), end.min(to));
+            let before = cut_from.0.saturating_sub(start.0);
+            let cut = cut_to.0.saturating_sub(cut_from.0);
+            match run.behind(before).place {
+                Some(place) => in_flight(BlockRun { start: place, blocks: cut }),
+                None => self.delayed_blocks = self.delayed_blocks.saturating_sub(cut),
+            }
+            self.blocks = self.blocks.saturating_sub(cut);
+            let rest = run.behind(before.saturating_add(cut));
+            let mut node = None;
+            if before == 0 {
+                node = self.runs.remove_reserving(start).map(|(_, node)| node);
+            } else if let Some(kept) = self.runs.get_mut(start) {
+                kept.blocks = before;
+            }
+            if rest.blocks > 0 {
+                // Only a run that is cut in its middle needs another node, and only one can be.
+                if let Some(node) = node.or_else(|| split.take().map(|split| split.0)) {
+                    self.runs.insert_reserved(node, cut_to, rest);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Extended attributes.
+
+#![forbid(unsafe_code)]
+
+use crate::module::Cairnfs;
+use cairnfs_core::attributes;
+use cairnfs_core::format::attribute::Namespace;
+use cairnfs_linux::inode::Inode;
+use cairnfs_linux::xattr::{self, may_see_trusted, NameList, Prefix, Value};
+use kernel::prelude::*;
+
+impl xattr::Operations for Cairnfs {
+    fn get(inode: &Inode<Self>, prefix: Prefix, name: &[u8], value: &mut Value<'_>) -> Result {
+        let mounted = inode.super_block().data();
+        let namespace = match prefix {
+            Prefix::User => Namespace::User,
+            Prefix::Trusted => Namespace::Trusted,
+            Prefix::Security => Namespace::Security,
+        };
+        let mut put = Ok(());
+        let got = attributes::get(mounted, &inode.data().state.read().inode, namespace, name, &mut |bytes| {
+            put = value.put(bytes);
+            Ok(())
+        });
+        got.map_err(|error| mounted.errno(error))?;
+        put
+    }
+}
+
+/// Adds the names that VFS can read. ACLs are not among them yet, nor are `trusted.` ones for who may not see them.
+pub(crate) fn list(inode: &Inode<Cairnfs>, list: &mut NameList<'_>) -> Result {
+    let mounted = inode.super_block().data();
+    let shows_trusted = may_see_trusted();
+    let mut added = Ok(());
+    let walked = attributes::list(mounted, &inode.data().state.read().inode, &mut |namespace, name, _| {
+        let is_shown = match namespace {
+            Namespace::User | Namespace::Security => true,
+            Namespace::Trusted => shows_trusted,
+            Namespace::System | Namespace::AccessAcl | Namespace::DefaultAcl => false,
+        };
+        if is_shown && added.is_ok() {
+            added = list.add(namespace.prefix().as_bytes(), name);
+        }
+        Ok(())
+    });
+    walked.map_err(|error| mounted.errno(error))?;
+    added
+}

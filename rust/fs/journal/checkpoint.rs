@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Checkpoint: what is committed goes home, one flush makes it durable, and a header moves the tail.
+//!
+//! Everything that is running is committed first, so that what holds the tail may go. Then each unit is copied under the journal
+//! mutex and written without it, in the order of blocks.
+//!
+//! A crash leaves units old, new or torn: their unions are in the log until the header has moved the tail, which comes behind
+//! the flush. A write that fails is latched, and the tail never passes it.
+//!
+//! Locks: `checkpointer`, held by the one who checkpoints, before group locks and the journal mutex. Nothing here waits for a
+//! handle, an inode or a page of user data.
+
+#![forbid(unsafe_code)]
+
+use crate::mounted::Mounted;
+use cairnfs_core::device::Device as _;
+use cairnfs_core::error::{Error, Result};
+use cairnfs_core::journal::checkpoint::{HomeUnit, HomeWrite};
+use cairnfs_core::memory::{List, Shared};
+use cairnfs_core::units::BlockNo;
+use cairnfs_linux::memory_scope::without_filesystem_reclaim;
+use cairnfs_linux::platform::Kernel;
+
+/// Units that are written before a flush makes them durable: bounds the memory that remembers them.
+const UNITS_MAX: usize = 4096;
+
+impl Mounted {
+    /// Commits, and writes everything home, but for what others change meanwhile.
+    pub(crate) fn checkpoint(&self) -> Result {
+        let outcome = without_filesystem_reclaim(|| {
+            let _only_one = self.checkpointer.lock();
+            self.commit()?;
+            loop {
+                let units = self.write_home()?;
+                if !units.is_empty() {
+                    self.settle_home(&units)?;
+                }
+                // Also when nothing had to go home: what was freed may have held the tail.
+                if !self.journaling.locked(|state| state.journal.tail_is_durable()) {
+                    self.write_header(false)?;
+                }
+                if units.len() < UNITS_MAX {
+                    return Ok(());
+                }
+            }
+        });
+        self.counters.checkpoints.add(1);
+        self.journaling.room.signal();
+        outcome
+    }
+
+    /// Writes units home, without a flush: they are in the device's cache.
+    fn write_home(&self) -> Result<List<HomeUnit>> {
+        let mut write = HomeWrite::try_new()?;
+        let mut units = List::with_capacity(UNITS_MAX)?;
+        let mut after = BlockNo(0);
+        while units.len() < UNITS_MAX {
+            let Some(unit) = self.journaling.locked(|state| state.journal.next_home(after)) else {
+                break;
+            };
+            if self.write_unit(unit, &mut write)? {
+                units.push_within_capacity(unit)?;
+            }
+            after = self.journaling.locked(|state| state.journal.home_of(unit));
+        }
+        Ok(units)
+    }
+
+    /// Writes one unit; `false` when it may not go home any more.
+    fn write_unit(&self, unit: HomeUnit, write: &mut HomeWrite) -> Result<bool> {
+        let base = self.journaling.locked(|state| state.journal.home_needs_base(unit));
+        let base = match base.map(|block| self.metadata.read_cached(block, &mut |_| Ok(()))) {
+            Some(Err(error)) => {
+                // What is in flight already would never settle, and the tail never pass it.
+                self.shut_down(error);
+                return Err(error);
+            }
+            Some(Ok(content)) => Some(content),
+            None => None,
+        };
+        let base = base.as_ref().map(|content| &content[..]);
+        match self.journaling.locked(|state| state.journal.begin_home(&Kernel, unit, base, write)) {
+            Ok(()) => {}
+            // It was changed, freed or begun in between.
+            Err(Error::WouldBlock) => return Ok(false),
+            Err(error) => {
+                self.shut_down(error);
+                return Err(error);
+            }
+        }
+        let outcome = write.blocks().try_for_each(|(block, bytes)| self.device().write(block, bytes));
+        self.counters.home_blocks.add(write.blocks().count() as u64);
+        if let HomeUnit::Table(block) = unit {
+            let content = write.blocks().next().and_then(|(_, bytes)| bytes.try_clone().ok());
+            let content = content.and_then(|bytes| Shared::try_new(bytes).ok());
+            self.metadata.note_home_write(block, content.as_ref());
+        }
+        self.journaling.locked(|state| state.journal.end_home(unit, outcome))?;
+        Ok(true)
+    }
+
+    /// Flushes, and settles the units: the log forgets what is durably home.
+    fn settle_home(&self, units: &List<HomeUnit>) -> Result {
+        self.flush()?;
+        for unit in units {
+            let settled = self.journaling.locked(|state| state.journal.settle_home(*unit));
+            if let HomeUnit::Block(block) = unit {
+                if let Some(content) = settled.clean {
+                    self.metadata.note_home_write(*block, Some(&content));
+                }
+                if let Some(freed) = settled.release {
+                    self.give_back(*block, freed)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}

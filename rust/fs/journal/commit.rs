@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Committing: whoever has to wait for durability first does the work, and whoever comes meanwhile makes up the next batch.
+//!
+//! The leader swaps the running transaction out, seals its records, writes them as one run (two where the ring's end comes between),
+//! makes them durable, and wakes everybody. Operations go on all the while. A waiter is content when its transaction is stable
+//! and a flush covers its file's newest contents; else the next leader is one of those who are not.
+//!
+//! *Gathering* (jbd2's idea): a leader who was not the last one to lead expects others, and gives them a moment: no longer than
+//! a commit takes on average, no longer than `group_delay_us`, and only until as many have come as the last time. Who is alone
+//! never waits.
+//!
+//! A crash leaves the records of a commit in any part; nobody has been told of it.
+//!
+//! Locks: `State::leading` is the commit mutex. The journal mutex is held for swap and end only, never during I/O.
+
+#![forbid(unsafe_code)]
+
+use crate::journal::State;
+use crate::mounted::Mounted;
+use cairnfs_core::device::Device as _;
+use cairnfs_core::error::{Error, Result};
+use cairnfs_core::format::journal::HEADER_BLOCKS;
+use cairnfs_core::journal::commit::{Commit, CommitRequest, CommitSpace, Ending, NoCommit};
+use cairnfs_core::journal::flush::FlushMark;
+use cairnfs_core::journal::transaction::{Freed, Logged};
+use cairnfs_core::memory::{Buffer, OrderedMap};
+use cairnfs_core::platform::Platform as _;
+use cairnfs_core::space::choose;
+use cairnfs_core::units::{BlockNo, TransactionId, BLOCK_BYTES};
+use cairnfs_linux::block_device::WriteFlags;
+use cairnfs_linux::memory_scope::without_filesystem_reclaim;
+use cairnfs_linux::platform::{monotonic_ns, Kernel};
+use kernel::prelude::*;
+
+/// Who committed last, how long it took, and how many it served.
+#[derive(Default)]
+pub(crate) struct Gathering {
+    /// The tasks that led the last two commits.
+    leaders: [i32; 2],
+    /// How long a commit takes, averaged over the last few.
+    average_ns: u64,
+    /// Who has come since the last swap.
+    came: u64,
+    /// Who had come at the last swap.
+    came_last: u64,
+}
+
+/// What a caller who wants something durable finds.
+enum Turn {
+    /// It is.
+    Done,
+    /// He commits.
+    Commit,
+    /// His transaction is stable, but his data is not: he flushes.
+    Flush,
+    /// Somebody else is at it.
+    Wait,
+}
+
+impl State {
+    /// What is left to be done for `transaction` and contents that completed at `mark`; whoever is to do it leads from here on.
+    fn turn(
+        &mut self,
+        transaction: TransactionId,
+        mark: Option<FlushMark>,
+        is_counted: &mut bool,
+    ) -> Result<Turn> {
+        let is_stable = self.journal.stable_transaction() >= transaction;
+        let is_covered = mark.is_none_or(|mark| self.journal.clock().covers(mark));
+        if is_stable && is_covered {
+            return Ok(Turn::Done);
+        }
+        self.journal.check()?;
+        if !*is_counted {
+            self.gathering.came = self.gathering.came.saturating_add(1);
+            *is_counted = true;
+        }
+        if self.leading {
+            return Ok(Turn::Wait);
+        }
+        self.leading = true;
+        Ok(if is_stable { Turn::Flush } else { Turn::Commit })
+    }
+}
+
+impl Mounted {
+    /// Returns when `transaction`, and contents that completed at `mark`, are durable.
+    pub(crate) fn make_durable(&self, transaction: TransactionId, mark: Option<FlushMark>) -> Result {
+        let mut is_counted = false;
+        loop {
+            let seen = self.journaling.committed.now();
+            let turn = self.journaling.locked(|state| state.turn(transaction, mark, &mut is_counted))?;
+            let outcome = match turn {
+                Turn::Done => return Ok(()),
+                Turn::Wait => {
+                    self.journaling.arrived.signal();
+                    self.journaling.committed.wait(seen);
+                    continue;
+                }
+                Turn::Flush => self.flush(),
+                Turn::Commit => {
+                    self.gather();
+                    self.lead_commit()
+                }
+            };
+            self.journaling.locked(|state| state.leading = false);
+            self.journaling.committed.signal();
+            self.journaling.room.signal();
+            outcome?;
+        }
+    }
+
+    /// Commits what is running, and returns when it and everything before it is durable.
+    pub(crate) fn commit(&self) -> Result {
+        let transaction = self.journaling.locked(|state| state.journal.newest_transaction());
+        self.make_durable(transaction, None)
+    }
+
+    /// Gives others the time to join, where that has been worth it.
+    fn gather(&self) {
+        let me = kernel::current!().pid();
+        let limit_us = self.settings.group_delay_us();
+        let (wait_us, expected) = self.journaling.locked(|state| {
+            let gathering = &mut state.gathering;
+            let is_alone = gathering.leaders.iter().all(|leader| *leader == me || *leader == 0);
+            gathering.leaders = [me, gathering.leaders.first().copied().unwrap_or(0)];
+            let wait_us = if is_alone { 0 } else { limit_us.min(gathering.average_ns / 1000) };
+            (wait_us, gathering.came_last.min(self.settings.group_max_ops()))
+        });
+        if wait_us == 0 {
+            return;
+        }
+        let end_ns = monotonic_ns().saturating_add(wait_us.saturating_mul(1000));
+        loop {
+            let seen = self.journaling.arrived.now();
+            let came = self.journaling.locked(|state| state.gathering.came);
+            let rest_us = end_ns.saturating_sub(monotonic_ns()) / 1000;
+            if came >= expected || rest_us == 0 {
+                return;
+            }
+            self.journaling.arrived.wait_us(seen, rest_us);
+        }
+    }
+
+    /// One commit. The caller is the leader.
+    fn lead_commit(&self) -> Result {
+        let began_ns = monotonic_ns();
+        let outcome = without_filesystem_reclaim(|| {
+            let Some(commit) = self.begin_commit()? else {
+                return Ok(());
+            };
+            let written = self.write_commit(&commit);
+            let ended = self.journaling.locked(|state| state.journal.end_commit(&commit, written));
+            ended?;
+            self.counters.commits.add(1);
+            self.give_back_released()
+        });
+        let took_ns = monotonic_ns().saturating_sub(began_ns);
+        self.journaling.locked(|state| {
+            let average_ns = &mut state.gathering.average_ns;
+            *average_ns = (average_ns.saturating_mul(3).saturating_add(took_ns)) / 4;
+        });
+        if let Err(error) = outcome {
+            self.commit_failed(error);
+        }
+        outcome
+    }
+
+    /// Without memory the next commit tries again; whatever else went wrong has been latched.
+    fn commit_failed(&self, error: Error) {
+        if self.journaling.locked(|state| state.journal.error().is_some()) {
+            pr_err!("{}: commit failed, nothing is written any more: {error}\n", self.name());
+        }
+    }
+
+    /// Swaps the running transaction out and seals its records; `None` when there is nothing to be written.
+    fn begin_commit(&self) -> Result<Option<Commit>> {
+        loop {
+            let bound = self.journaling.locked(|state| state.journal.commit_bytes_bound());
+            let length = usize::try_from(bound).map_err(|_| Error::TooLarge)?;
+            let space = CommitSpace {
+                buffer: Buffer::zeroed(length)?,
+                node: OrderedMap::<TransactionId, Logged>::reserve()?,
+            };
+            let request = CommitRequest {
+                durable: true,
+                force_unit_access: self.has_force_unit_access(),
+                now_ns: Kernel.now_ns(),
+            };
+            let begun = self.journaling.locked(|state| {
+                state.gathering.came_last = core::mem::take(&mut state.gathering.came);
+                state.journal.begin_commit(&request, space)
+            })?;
+            match begun {
+                Ok(mut commit) => {
+                    let crc = commit.seal(&Kernel, &self.uuid)?;
+                    self.journaling.locked(|state| state.journal.sealed(crc));
+                    return Ok(Some(commit));
+                }
+                Err(NoCommit::Nothing) => return Ok(None),
+                Err(NoCommit::NotDurable(newest)) => {
+                    self.flush()?;
+                    self.journaling.locked(|state| state.journal.stable_through(newest));
+                    self.give_back_released()?;
+                    return Ok(None);
+                }
+                Err(NoCommit::MoreSpace(_)) => {}
+            }
+        }
+    }
+
+    /// Writes the records and makes them durable as the commit wants it.
+    fn write_commit(&self, commit: &Commit) -> Result {
+        let ring = self.ring_start_byte();
+        let mut pre_flush = commit.pre_flush;
+        let force_unit_access = commit.ending == Ending::ForceUnitAccess;
+        for segment in commit.segments.iter().filter(|segment| segment.bytes > 0) {
+            let end = segment.offset.saturating_add(segment.bytes);
+            let bytes = commit.buffer.get(segment.offset..end).ok_or(Error::ShutDown)?;
+            let start_byte = ring.saturating_add(segment.position.0);
+            let flags = WriteFlags { pre_flush: pre_flush.is_some(), force_unit_access };
+            self.device().write_sectors(start_byte, bytes, flags)?;
+            self.counters.journal_bytes.add(segment.bytes as u64);
+            if let Some(flush) = pre_flush.take() {
+                self.journaling.locked(|state| state.journal.clock().complete(flush));
+            }
+        }
+        if commit.ending == Ending::Flush {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Where the ring begins on the device.
+    const fn ring_start_byte(&self) -> u64 {
+        let first = self.metadata.layout().journal_start.0.saturating_add(HEADER_BLOCKS);
+        first.saturating_mul(BLOCK_BYTES as u64)
+    }
+
+    /// A flush of the device, counted by the journal's clock. One that failed is latched: what the cache held may be gone, and a
+    /// second one would say that all is well.
+    pub(crate) fn flush(&self) -> Result {
+        let number = self.journaling.locked(|state| state.journal.clock().start());
+        self.counters.flushes.add(1);
+        if let Err(error) = self.device().flush() {
+            self.shut_down(error);
+            return Err(error);
+        }
+        self.journaling.locked(|state| state.journal.clock().complete(number));
+        Ok(())
+    }
+
+    /// Blocks whose free has become durable go back to their groups.
+    fn give_back_released(&self) -> Result {
+        while let Some(mut released) = self.journaling.locked(|state| state.journal.take_released()) {
+            while let Some((start, freed)) = released.pop_first() {
+                self.give_back(start, freed)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A run whose free has become durable may be taken again.
+    pub(crate) fn give_back(&self, start: BlockNo, freed: Freed) -> Result {
+        choose::release_run(self, start, freed)
+    }
+}

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Freeing what nobody can reach any more: by number, from the tree of orphans, without a VFS inode.
+//!
+//! An orphan that VFS still has in memory is *held*: it was unlinked while open, or is being truncated by its user. Evicting the
+//! inode lets it go ([`Mounted::inode_is_gone`]), which needs no memory and no handle, and so may happen anywhere, reclaim
+//! included. What is not held is removed in bounded steps, each a handle of its own; a crash between them leaves a shorter
+//! orphan, and the next mount goes on.
+//!
+//! Locks: `orphan_remover`, held by the one who removes, before handles.
+
+#![forbid(unsafe_code)]
+
+use crate::mounted::Mounted;
+use cairnfs_core::error::{Error, Result};
+use cairnfs_core::format::orphan::{OrphanKind, SLOTS_PER_BLOCK};
+use cairnfs_core::format::{BlockKind, Stamp};
+use cairnfs_core::handle::Environment as _;
+use cairnfs_core::journal::ring::Class;
+use cairnfs_core::operation::{data, remove, reservation};
+use cairnfs_core::orphans::OrphanKey;
+use cairnfs_core::platform::Platform as _;
+use cairnfs_core::units::{BlockNo, FileBlock, InodeNo, OrphanSlot, BLOCK_SHIFT};
+use cairnfs_linux::memory_scope::without_filesystem_reclaim;
+use cairnfs_linux::platform::Kernel;
+use core::sync::atomic::Ordering;
+
+const KINDS: [OrphanKind; 2] = [OrphanKind::Inode, OrphanKind::Truncate];
+
+impl Mounted {
+    /// Reads the index on the device; once, before the first handle.
+    pub(crate) fn load_orphans(&self) -> Result {
+        without_filesystem_reclaim(|| {
+            let index = self.read_inode(self.orphan_inode)?;
+            let now_ns = Kernel.now_ns();
+            for place in 0..index.core.size_bytes >> BLOCK_SHIFT {
+                let found = cairnfs_core::extent_map::next_from(self, &index, FileBlock(place))?;
+                let extent = found.filter(|extent| extent.file_block.0 <= place).ok_or(Error::NotFound)?;
+                let offset = place.saturating_sub(extent.file_block.0);
+                let block = BlockNo(extent.block.0.saturating_add(offset));
+                let stamp = Stamp {
+                    kind: BlockKind::OrphanIndex,
+                    block,
+                    owner: self.orphan_inode.0,
+                    filesystem_id: self.metadata.layout().filesystem_id,
+                };
+                let content = self.read_block(&stamp)?;
+                self.orphans.lock().add_block(self.metadata.layout(), block, &content, now_ns)?;
+                let first_slot = OrphanSlot((place as u32).saturating_mul(SLOTS_PER_BLOCK));
+                let copy = content.try_clone()?;
+                self.journaling.locked(|state| state.journal.add_orphan_block(block, first_slot, copy))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// The inode is in memory: whatever it is an orphan for, nobody else does it. Inside the handle that makes it one.
+    pub(crate) fn hold_orphan(&self, number: InodeNo) {
+        for kind in KINDS {
+            if let Ok(key) = OrphanKey::of(self.metadata.layout(), kind, number) {
+                without_filesystem_reclaim(|| self.orphans.lock().hold(key));
+            }
+        }
+    }
+
+    /// VFS has let go of the inode.
+    pub(crate) fn inode_is_gone(&self, number: InodeNo) {
+        let mut is_orphan = false;
+        for kind in KINDS {
+            if let Ok(key) = OrphanKey::of(self.metadata.layout(), kind, number) {
+                is_orphan |= without_filesystem_reclaim(|| self.orphans.lock().let_go(key));
+            }
+        }
+        if is_orphan {
+            self.journaling.orphans_wanted.signal();
+        }
+    }
+
+    /// Whether the inode has a truncation that was not finished.
+    pub(crate) fn has_unfinished_truncation(&self, number: InodeNo) -> bool {
+        OrphanKey::of(self.metadata.layout(), OrphanKind::Truncate, number)
+            .is_ok_and(|key| without_filesystem_reclaim(|| self.orphans.lock().get(key).is_some()))
+    }
+
+    /// Whether every slot of the index is in use.
+    pub(crate) fn has_full_orphan_index(&self) -> bool {
+        without_filesystem_reclaim(|| self.orphans.lock().is_full())
+    }
+
+    /// Removes all orphans that nobody holds. One that cannot be removed stays, for the checker, and does not keep the others;
+    /// the first such failure is returned in the end.
+    pub(crate) fn remove_orphans(&self) -> Result {
+        let _only_one = self.orphan_remover.lock();
+        let mut after = None;
+        let mut outcome = Ok(());
+        while let Some(key) = self.next_orphan(after) {
+            if self.stopping.load(Ordering::Acquire) {
+                break;
+            }
+            match self.remove_orphan_step(key) {
+                Ok(()) => self.counters.orphan_steps.add(1),
+                Err(error) => {
+                    after = Some(key);
+                    outcome = outcome.and(Err(error));
+                    without_filesystem_reclaim(|| self.orphans.lock().count_attempt(key));
+                }
+            }
+        }
+        outcome
+    }
+
+    fn next_orphan(&self, after: Option<OrphanKey>) -> Option<OrphanKey> {
+        without_filesystem_reclaim(|| self.orphans.lock().next(after).map(|(key, _)| key))
+    }
+
+    fn remove_orphan_step(&self, key: OrphanKey) -> Result {
+        let limit = reservation::step(self.metadata.layout());
+        let inode = without_filesystem_reclaim(|| self.read_inode(key.inode))?;
+        let worst = reservation::remove(self.metadata.layout(), &inode, limit);
+        drop(inode);
+        self.change(&[], worst, Class::Reserved, &mut |handle| match key.kind {
+            OrphanKind::Inode => remove::remove_step(handle, key.inode, limit),
+            OrphanKind::Truncate => data::truncate_step(handle, key.inode, limit),
+        })?;
+        Ok(())
+    }
+}

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Changing a file's size, and what has to be written before that.
+//!
+//! *Tail zeroing.* Bytes behind the end of a file, in its last block, may be anything on the device. Whoever moves the end beyond a
+//! partial block zeroes them, and that write ends before the handle that moves the size opens; its flush mark goes with the
+//! handle. Whoever cuts into a block zeroes its tail in the page cache when the handle has closed; writeback of that block then
+//! waits for the handle's transaction ([`InodeData::cut_in`](crate::inode::InodeData::cut_in)), for a crash that forgot the truncation
+//! must not show its zeros. So neither a reader nor a crash shows what was cut off, nor a mixture.
+//!
+//! *Truncation* takes a handle for each bounded step; in between the inode is an orphan, so a crash goes on where it was. What is
+//! left half done by an error is finished before the file grows again.
+//!
+//! Locks: VFS' lock of the inode throughout; page faults are kept out while pages go.
+
+#![forbid(unsafe_code)]
+
+use crate::data;
+use crate::inode::VfsInode;
+use crate::mounted::Mounted;
+use cairnfs_core::error::Result as CoreResult;
+use cairnfs_core::journal::flush::FlushMark;
+use cairnfs_core::journal::ring::Class;
+use cairnfs_core::operation::data::{self as operation, Progress};
+use cairnfs_core::operation::reservation;
+use cairnfs_core::units::{blocks_for_bytes, FileBlock, InodeNo, TransactionId, BLOCK_BYTES};
+use core::sync::atomic::Ordering;
+use kernel::prelude::*;
+
+const BLOCK: u64 = BLOCK_BYTES as u64;
+/// From the first byte of a block to its last.
+const BLOCK_END: i64 = BLOCK_BYTES as i64 - 1;
+
+/// Sets the size of a regular file.
+pub(crate) fn set_size(inode: &VfsInode, size_bytes: u64) -> Result {
+    let old_bytes = u64::try_from(inode.size()).map_err(|_| EINVAL)?;
+    let new_size = i64::try_from(size_bytes).map_err(|_| EFBIG)?;
+    if size_bytes == old_bytes {
+        return Ok(());
+    }
+    let mounted = inode.super_block().data();
+    mounted.check_writable().map_err(|error| mounted.errno(error))?;
+    inode.wait_for_direct_io();
+    let finished = finish_truncation(mounted, inode);
+    finished.map_err(|error| mounted.errno(error))?;
+    let _no_faults = inode.lock_page_faults();
+    write_behind_disk_size(inode, old_bytes.min(size_bytes))?;
+    if size_bytes > old_bytes {
+        let mark = zero_tail(mounted, inode, old_bytes)?;
+        inode.grow_size(inode.size(), new_size);
+        resize(mounted, inode, size_bytes, mark).map_err(|error| mounted.errno(error))?;
+    } else {
+        cut(mounted, inode, size_bytes, new_size)?;
+    }
+    Ok(())
+}
+
+/// Makes a file shorter.
+fn cut(mounted: &Mounted, inode: &VfsInode, size_bytes: u64, new_size: i64) -> Result {
+    let within = size_bytes % BLOCK;
+    if within != 0 {
+        // Were the block dirty, its writeback would find the new end, and zero what is behind that, before the handle has closed.
+        let start = new_size.saturating_sub(within as i64);
+        inode.write_and_wait(start, start.saturating_add(BLOCK_END))?;
+    }
+    inode.set_size_and_drop_pages(new_size);
+    data::release_from(inode, FileBlock(blocks_for_bytes(size_bytes)));
+    if size_bytes == 0 {
+        inode.data().was_emptied.store(true, Ordering::Relaxed);
+    }
+    let transaction = resize(mounted, inode, size_bytes, None).map_err(|error| mounted.errno(error))?;
+    if within != 0 {
+        inode.data().note_cut(FileBlock(size_bytes / BLOCK), transaction);
+        // A mapping that writeback has looked up before says nothing of it.
+        inode.data().raise_sequence();
+        inode.zero_range(size_bytes, BLOCK.saturating_sub(within))?;
+    }
+    Ok(())
+}
+
+/// Before bytes are written at `position`: what lies between the end of the file and there reads as zero.
+pub(crate) fn before_write(inode: &VfsInode, position: u64) -> Result {
+    let mounted = inode.super_block().data();
+    mounted.check_writable().map_err(|error| mounted.errno(error))?;
+    finish_truncation(mounted, inode).map_err(|error| mounted.errno(error))?;
+    let size_bytes = u64::try_from(inode.size()).map_err(|_| EINVAL)?;
+    if position > size_bytes {
+        let _no_faults = inode.lock_page_faults();
+        zero_tail(mounted, inode, size_bytes)?;
+    }
+    Ok(())
+}
+
+/// Writes what is dirty between the size on disk and `end_bytes`: the size is about to move over it, and a crash would show zeros.
+fn write_behind_disk_size(inode: &VfsInode, end_bytes: u64) -> Result {
+    let disk_bytes = inode.data().state.read().inode.core.size_bytes;
+    if disk_bytes >= end_bytes {
+        return Ok(());
+    }
+    let range = |bytes: u64| i64::try_from(bytes).map_err(|_| EFBIG);
+    inode.write_and_wait(range(disk_bytes)?, range(end_bytes.saturating_sub(1))?)
+}
+
+/// Zeroes what lies behind `end_bytes` in its block, and writes that. The flush mark of that write, if there was something to be
+/// written.
+fn zero_tail(mounted: &Mounted, inode: &VfsInode, end_bytes: u64) -> Result<Option<FlushMark>> {
+    let within = end_bytes % BLOCK;
+    if within == 0 {
+        return Ok(None);
+    }
+    if !inode.zero_range(end_bytes, BLOCK.saturating_sub(within))? {
+        return Ok(None);
+    }
+    let start = i64::try_from(end_bytes.saturating_sub(within)).map_err(|_| EFBIG)?;
+    inode.write_and_wait(start, start.saturating_add(BLOCK_END))?;
+    Ok(Some(mounted.journaling.locked(|state| state.journal.clock().mark())))
+}
+
+/// Moves the size, and frees what lies behind it, in as many handles as that takes. The transaction that moved the size.
+fn resize(
+    mounted: &Mounted,
+    inode: &VfsInode,
+    size_bytes: u64,
+    mark: Option<FlushMark>,
+) -> CoreResult<TransactionId> {
+    let limit = reservation::step(mounted.metadata.layout());
+    let number = InodeNo(inode.number());
+    let worst = reservation::remove(mounted.metadata.layout(), &inode.data().state.read().inode, limit);
+    let (progress, closed) = mounted.change(&[inode], worst, Class::Normal, &mut |handle| {
+        let progress = operation::set_size(handle, number, size_bytes, mark, limit)?;
+        if progress == Progress::More {
+            mounted.hold_orphan(number);
+        }
+        Ok(progress)
+    })?;
+    inode.data().raise_sequence();
+    if progress == Progress::More {
+        finish_truncation(mounted, inode)?;
+    }
+    Ok(closed.transaction)
+}
+
+/// Ends a truncation that has begun, here or before a crash.
+fn finish_truncation(mounted: &Mounted, inode: &VfsInode) -> CoreResult {
+    let number = InodeNo(inode.number());
+    while mounted.has_unfinished_truncation(number) {
+        let limit = reservation::step(mounted.metadata.layout());
+        let worst = reservation::remove(mounted.metadata.layout(), &inode.data().state.read().inode, limit);
+        mounted.change(&[inode], worst, Class::Reserved, &mut |handle| {
+            operation::truncate_step(handle, number, limit)
+        })?;
+        inode.data().raise_sequence();
+    }
+    Ok(())
+}

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `struct iattr`: attributes that a `setattr` is to change (include/linux/fs.h).
+
+use crate::file_system_type::FileSystem;
+use crate::idmap::Idmap;
+use crate::inode::Inode;
+use crate::time::Time;
+use cairnfs_bindings as bindings;
+use kernel::error::{to_result, Result};
+
+/// A change of attributes.
+///
+/// # Invariants
+///
+/// The change is that of a running `setattr` callback for the inode of `dentry`; nobody else uses it.
+pub struct AttributeChange<'a> {
+    change: &'a mut bindings::iattr,
+    dentry: *mut bindings::dentry,
+}
+
+/// Attributes as they are after a change.
+#[derive(Clone, Copy)]
+pub struct Attributes {
+    /// Type and permissions.
+    pub mode: u16,
+    /// Owner, as it is written to the device.
+    pub uid: u32,
+    /// Group, as it is written to the device.
+    pub gid: u32,
+    /// Last access.
+    pub accessed: Time,
+    /// Last change of content.
+    pub modified: Time,
+    /// Last change of anything.
+    pub changed: Time,
+}
+
+impl<'a> AttributeChange<'a> {
+    /// # Safety
+    ///
+    /// They must be what the type's invariants say, for all of `'a`.
+    pub(crate) unsafe fn from_raw(change: *mut bindings::iattr, dentry: *mut bindings::dentry) -> Self {
+        // INVARIANT: As the caller vouches.
+        // SAFETY: As the caller vouches.
+        Self { change: unsafe { &mut *change }, dentry }
+    }
+
+    /// Whether the caller may do this: the first thing that a `setattr` does. May take bits out of the mode.
+    pub fn prepare(&mut self, idmap: &Idmap) -> Result {
+        // SAFETY: By the type invariants the dentry is valid and has an inode, which the caller of the callback has locked.
+        to_result(unsafe { bindings::setattr_prepare(idmap.as_ptr(), self.dentry, self.change) })
+    }
+
+    const fn has(&self, flag: u32) -> bool {
+        self.change.ia_valid & flag != 0
+    }
+
+    /// The new size, if it is to change.
+    pub const fn size(&self) -> Option<u64> {
+        if self.has(bindings::ATTR_SIZE) {
+            // `setattr_prepare` lets no negative size through.
+            Some(self.change.ia_size as u64)
+        } else {
+            None
+        }
+    }
+
+    /// What [`Self::copy_to`] will make of the inode's attributes: for a filesystem that writes a change down before it shows it.
+    /// The same as long as the inode is locked for writing, as it is in a `setattr`.
+    pub fn outcome<T: FileSystem>(&self, idmap: &Idmap, inode: &Inode<T>) -> Attributes {
+        let (idmap, inode_raw, change) = (idmap.as_ptr(), inode.as_ptr(), &raw const *self.change);
+        // SAFETY: Idmap, change and inode are valid, by the invariants of their types.
+        let (uid, gid, keeps_setgid) = unsafe {
+            (
+                bindings::cairnfs_helper_iattr_uid(idmap, change, inode_raw),
+                bindings::cairnfs_helper_iattr_gid(idmap, change, inode_raw),
+                bindings::cairnfs_helper_iattr_keeps_setgid(idmap, change, inode_raw),
+            )
+        };
+        let mode = match self.has(bindings::ATTR_MODE) {
+            true if keeps_setgid => self.change.ia_mode,
+            true => self.change.ia_mode & !(bindings::S_ISGID as u16),
+            false => inode.mode(),
+        };
+        let time = |flag, new, old| if self.has(flag) { Time::from_timespec(new) } else { old };
+        Attributes {
+            mode,
+            uid,
+            gid,
+            accessed: time(bindings::ATTR_ATIME, self.change.ia_atime, inode.accessed()),
+            modified: time(bindings::ATTR_MTIME, self.change.ia_mtime, inode.modified()),
+            changed: time(bindings::ATTR_CTIME, self.change.ia_ctime, inode.changed()),
+        }
+    }
+
+    /// Changes mode, owner, group and times of the inode; not its size.
+    pub fn copy_to<T: FileSystem>(&self, idmap: &Idmap, inode: &Inode<T>) {
+        // SAFETY: Idmap, inode and change are valid, by the invariants of their types.
+        unsafe { bindings::setattr_copy(idmap.as_ptr(), inode.as_ptr(), self.change) };
+    }
+}
