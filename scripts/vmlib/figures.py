@@ -1,7 +1,8 @@
 """What calls cost: the disk's exact counters around many of them, with limits.
 
 The guest's kernel attaches the disk with its own NBD client, which sends nothing of its own; without FUA means that the
-server does not know forced writes. A figure is the mean over all calls until the last has returned.
+server does not know forced writes. A figure is the mean over all calls until the last has returned; what a filesystem does at
+intervals lies outside.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 from vmlib.power_cuts import GUEST_PROGRAM, Runner
 
 CALLS = 500
+# Room for what all calls log: a checkpoint in between would be counted.
+JOURNAL_BYTES = 32 << 20
 _TIMEOUT_S = 300.0
 _KIB = 1024
 
@@ -80,7 +83,7 @@ def measure(runner: Runner) -> list[Figure]:
     """All figures, without FUA and with it."""
     with runner.server() as server, runner.guest(runner.config()) as guest:
         command = [GUEST_PROGRAM, "--server", server.address_in_guest, "figures", "--calls", str(CALLS)]
-        command += runner.filesystem_words()
+        command += runner.filesystem_words(runner.filesystem.quiet_options)
         text = guest.run(command, _TIMEOUT_S * runner.environment.slowness, check=True).text
         guest.power_off()
     return parse(text)
