@@ -179,8 +179,10 @@ impl iomap::Operations for Cairnfs {
 fn place_for_writeback(mounted: &Mounted, inode: &VfsInode, position: u64) -> CoreResult<Mapping> {
     let at = FileBlock(position >> BLOCK_SHIFT);
     let data = inode.data();
-    if let Some(transaction) = data.cut_in(at) {
-        mounted.make_durable(transaction, None)?;
+    mounted.journaling.locked(|state| state.journal.check())?;
+    let cut_block = data.cut_block();
+    if cut_block == Some(at) {
+        mounted.make_durable(data.cut_in(), None)?;
     }
     let mut state = data.state.write();
     match look(mounted, &mut state, at)? {
@@ -198,7 +200,15 @@ fn place_for_writeback(mounted: &Mounted, inode: &VfsInode, position: u64) -> Co
         }
         // A page is never dirty without a promise: to drop its data silently would be worse than to say so.
         Place::Hole(_) | Place::Pending(Found::Nothing { .. }) => Err(Error::Io(BlockNo(0))),
-        place => Ok(place.mapping(at, data.sequence())),
+        place => {
+            let mut mapping = place.mapping(at, data.sequence());
+            if let Some(cut_block) = cut_block.filter(|cut_block| *cut_block > at) {
+                // So that writeback asks again before it comes to that one.
+                let length_bytes = bytes(cut_block.0).saturating_sub(mapping.start_bytes);
+                mapping.length_bytes = mapping.length_bytes.min(length_bytes);
+            }
+            Ok(mapping)
+        }
     }
 }
 

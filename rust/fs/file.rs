@@ -21,20 +21,19 @@ impl file::Operations for Cairnfs {
     fn iterate_shared(directory: &VfsInode, context: &mut DirContext<'_>) -> Result {
         let mounted = directory.super_block().data();
         let start = DirectoryKey(context.position());
+        // A copy: who reads may fault into a file of this very filesystem, which must not happen under a lock of ours. VFS' own
+        // lock keeps the directory as it is.
+        let copy = directory.data().state.read().inode.try_clone();
+        let inode = copy.map_err(|error| mounted.errno(error))?;
         let mut is_complete = true;
-        let read = directory::read_from(
-            mounted,
-            &directory.data().state.read().inode,
-            start,
-            &mut |key, inode, file_type, name| {
-                context.set_position(key.0);
-                is_complete = context.emit(name, inode.0, file_type);
-                if is_complete {
-                    context.set_position(key.next().0);
-                }
-                Ok(is_complete)
-            },
-        );
+        let read = directory::read_from(mounted, &inode, start, &mut |key, inode, file_type, name| {
+            context.set_position(key.0);
+            is_complete = context.emit(name, inode.0, file_type);
+            if is_complete {
+                context.set_position(key.next().0);
+            }
+            Ok(is_complete)
+        });
         read.map_err(|error| mounted.errno(error))?;
         if is_complete {
             context.set_position(KEY_LAST.next().0);
@@ -54,6 +53,7 @@ impl file::Operations for Cairnfs {
         let super_block = inode.super_block();
         super_block.write_everything_back();
         // What writeback has not used of its promises, and what was freed: a commit makes it usable. Without one the write fails.
+        let _ = super_block.data().remove_orphans(None);
         let _ = super_block.data().commit();
     }
 

@@ -113,12 +113,14 @@ impl InodeData {
         self.cut_block.store(block.0.saturating_add(1), Ordering::Release);
     }
 
-    /// The transaction that must be durable before `block` is overwritten.
-    pub(crate) fn cut_in(&self, block: FileBlock) -> Option<TransactionId> {
-        if self.cut_block.load(Ordering::Acquire) != block.0.saturating_add(1) {
-            return None;
-        }
-        Some(TransactionId(self.cut_in.load(Ordering::Acquire)))
+    /// The block that the newest truncation cut into.
+    pub(crate) fn cut_block(&self) -> Option<FileBlock> {
+        self.cut_block.load(Ordering::Acquire).checked_sub(1).map(FileBlock)
+    }
+
+    /// The transaction that must be durable before that block is overwritten.
+    pub(crate) fn cut_in(&self) -> TransactionId {
+        TransactionId(self.cut_in.load(Ordering::Acquire))
     }
 
     /// When its newest contents completed.
@@ -208,7 +210,7 @@ pub(crate) fn get(super_block: &SuperBlock<Cairnfs>, number: InodeNo) -> Result<
     };
     let mounted = super_block.data();
     // A truncation that an error has interrupted is now its user's to finish.
-    mounted.hold_orphan(number);
+    mounted.hold_found_orphan(number);
     let inode = read(mounted, number).map_err(|error| mounted.errno(error))?;
     let parameters = parameters(mounted, &inode)?;
     // It may have been changed, and written to, before VFS let go of it the last time.

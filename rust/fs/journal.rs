@@ -23,6 +23,7 @@ use cairnfs_core::journal::Journal;
 use cairnfs_core::memory::{OrderedMap, Owned};
 use cairnfs_linux::event::Event;
 use cairnfs_linux::memory_scope::without_filesystem_reclaim;
+use core::sync::atomic::Ordering;
 use kernel::new_mutex;
 use kernel::prelude::*;
 use kernel::sync::Mutex;
@@ -202,15 +203,14 @@ impl Mounted {
         }
     }
 
-    /// Latches `error`: nothing is written any more, and everybody who waits learns it.
+    /// Latches `error`: nothing is written any more, and everybody who waits learns it. The first reason is printed.
     pub(crate) fn shut_down(&self, error: Error) {
-        let is_first = self.journaling.locked(|state| {
-            let is_first = state.journal.error().is_none();
+        let first = self.journaling.locked(|state| {
             state.journal.fail(error);
-            is_first
+            state.journal.error().unwrap_or(error)
         });
-        if is_first {
-            pr_err!("{}: shut down, nothing is written any more: {error}\n", self.name());
+        if !self.reported.swap(true, Ordering::AcqRel) {
+            pr_err!("{}: shut down, nothing is written any more: {first}\n", self.name());
         }
         self.journaling.room.signal();
         self.journaling.committed.signal();

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 use crate::counters::Counters;
+use crate::journal::workers::Workers;
 use crate::journal::Journaling;
 use crate::metadata::Metadata;
 use crate::mounted::Mounted;
@@ -64,6 +65,8 @@ pub(crate) fn load(name: &CStr, device: BlockDevice, options: &Options) -> Resul
             counters: Counters::default(),
             writing: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
+            stopping_orphans: AtomicBool::new(false),
+            reported: AtomicBool::new(false),
             initialised_groups: AtomicU32::new(initialised_groups),
             metadata <- Metadata::new(device, geometry, hash_key),
             superblock <- new_mutex!(superblock, "Mounted::superblock"),
@@ -74,7 +77,7 @@ pub(crate) fn load(name: &CStr, device: BlockDevice, options: &Options) -> Resul
             orphan_index <- new_mutex!((), "Mounted::orphan_index"),
             checkpointer <- new_mutex!((), "Mounted::checkpointer"),
             orphan_remover <- new_mutex!((), "Mounted::orphan_remover"),
-            workers <- new_mutex!(None, "Mounted::workers"),
+            workers <- new_mutex!(Workers::default(), "Mounted::workers"),
             statistics <- new_mutex!(None, "Mounted::statistics"),
         }),
         GFP_KERNEL,

@@ -50,8 +50,12 @@ pub(crate) struct Mounted {
     pub(crate) counters: Counters,
     /// Headers and superblock say that it is being written to.
     pub(crate) writing: AtomicBool,
-    /// The threads are to end.
+    /// All threads are to end.
     pub(crate) stopping: AtomicBool,
+    /// The orphan thread is to end.
+    pub(crate) stopping_orphans: AtomicBool,
+    /// The reason of a failure has been printed.
+    pub(crate) reported: AtomicBool,
     /// Groups [0, n) are initialised.
     pub(crate) initialised_groups: AtomicU32,
     /// The blocks at home, read and cached.
@@ -79,7 +83,7 @@ pub(crate) struct Mounted {
     #[pin]
     pub(crate) orphan_remover: Mutex<()>,
     #[pin]
-    pub(crate) workers: Mutex<Option<Workers>>,
+    pub(crate) workers: Mutex<Workers>,
     /// The directory in sysfs. It owns this, so it has to be taken out before the end.
     #[pin]
     pub(crate) statistics: Mutex<Option<Directory<Mounted>>>,
@@ -144,6 +148,10 @@ impl Mounted {
                 if self.has_full_orphan_index() {
                     self.grow_orphan_index()?;
                 } else {
+                    if class == Class::Normal {
+                        // The reserved class is the remover's own. What cannot be removed is no reason not to try the rest.
+                        let _ = self.remove_orphans(None);
+                    }
                     self.commit()?;
                 }
                 self.change_once(scope, inodes, worst, class, work)

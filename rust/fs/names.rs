@@ -192,6 +192,8 @@ impl vfs::Operations for Cairnfs {
                 let to = Place { parent: number(new_parent), name: new_dentry.name() };
                 if let Some(replaced) = rename::rename(handle, from, to, mode, None)? {
                     mounted.hold_orphan(replaced);
+                    // Contents that were overwritten in place are not logged, but must not come behind the name.
+                    handle.note_data(moved.data().data_mark());
                 }
                 Ok(())
             });

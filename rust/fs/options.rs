@@ -108,7 +108,11 @@ impl fs_context::Operations for Cairnfs {
             pr_err!("norecovery is for new mounts: recovery has been done\n");
             return Err(EINVAL);
         }
-        Mounted::remount(&mounted, read_only)?;
+        if read_only && !super_block.is_read_only() {
+            // VFS leaves that to us. What is dirty now could not be written afterwards.
+            super_block.sync_for_remount()?;
+        }
+        Mounted::remount(&mounted, super_block, read_only)?;
         mounted.settings.set(options);
         Ok(())
     }

@@ -47,8 +47,9 @@ pub(crate) fn set_size(inode: &VfsInode, size_bytes: u64) -> Result {
     write_behind_disk_size(inode, old_bytes.min(size_bytes))?;
     if size_bytes > old_bytes {
         let mark = zero_tail(mounted, inode, old_bytes)?;
+        let resized = resize(mounted, inode, Class::Normal, size_bytes, mark);
+        resized.map_err(|error| mounted.errno(error))?;
         inode.grow_size(inode.size(), new_size);
-        resize(mounted, inode, size_bytes, mark).map_err(|error| mounted.errno(error))?;
     } else {
         cut(mounted, inode, size_bytes, new_size)?;
     }
@@ -58,6 +59,11 @@ pub(crate) fn set_size(inode: &VfsInode, size_bytes: u64) -> Result {
 /// Makes a file shorter.
 fn cut(mounted: &Mounted, inode: &VfsInode, size_bytes: u64, new_size: i64) -> Result {
     let within = size_bytes % BLOCK;
+    if let Some(block) = inode.data().cut_block().filter(|block| block.0 < size_bytes / BLOCK) {
+        // Only one such block is remembered.
+        let start = i64::try_from(block.0.saturating_mul(BLOCK)).map_err(|_| EFBIG)?;
+        inode.write_and_wait(start, start.saturating_add(BLOCK_END))?;
+    }
     if within != 0 {
         // Were the block dirty, its writeback would find the new end, and zero what is behind that, before the handle has closed.
         let start = new_size.saturating_sub(within as i64);
@@ -68,7 +74,9 @@ fn cut(mounted: &Mounted, inode: &VfsInode, size_bytes: u64, new_size: i64) -> R
     if size_bytes == 0 {
         inode.data().was_emptied.store(true, Ordering::Relaxed);
     }
-    let transaction = resize(mounted, inode, size_bytes, None).map_err(|error| mounted.errno(error))?;
+    // Not to be killed: the pages are gone. (Nothing but a failed journal makes this fail, and then nothing is written any more.)
+    let resized = resize(mounted, inode, Class::Reserved, size_bytes, None);
+    let transaction = resized.map_err(|error| mounted.errno(error))?;
     if within != 0 {
         inode.data().note_cut(FileBlock(size_bytes / BLOCK), transaction);
         // A mapping that writeback has looked up before says nothing of it.
@@ -120,13 +128,14 @@ fn zero_tail(mounted: &Mounted, inode: &VfsInode, end_bytes: u64) -> Result<Opti
 fn resize(
     mounted: &Mounted,
     inode: &VfsInode,
+    class: Class,
     size_bytes: u64,
     mark: Option<FlushMark>,
 ) -> CoreResult<TransactionId> {
     let limit = reservation::step(mounted.metadata.layout());
     let number = InodeNo(inode.number());
     let worst = reservation::remove(mounted.metadata.layout(), &inode.data().state.read().inode, limit);
-    let (progress, closed) = mounted.change(&[inode], worst, Class::Normal, &mut |handle| {
+    let (progress, closed) = mounted.change(&[inode], worst, class, &mut |handle| {
         let progress = operation::set_size(handle, number, size_bytes, mark, limit)?;
         if progress == Progress::More {
             mounted.hold_orphan(number);

@@ -19,6 +19,7 @@ use crate::options::Options;
 use crate::statistics;
 use cairnfs_core::error::{corrupt, Check, Error};
 use cairnfs_core::format::inode::{FILE_BYTES_MAX, LINKS_MAX, NAME_BYTES_MAX, ROOT};
+use cairnfs_core::orphans::Orphans;
 use cairnfs_core::space::Class;
 use cairnfs_core::units::{FileBlock, InodeNo, BLOCK_BYTES};
 use cairnfs_linux::seq_file::SeqFile;
@@ -57,7 +58,7 @@ impl super_block::Operations for Cairnfs {
     fn root(super_block: &SuperBlock<Self>) -> Result<ARef<VfsInode>> {
         let mounted = super_block.data_arc();
         if !super_block.is_read_only() {
-            Mounted::remount(&mounted, false)?;
+            Mounted::remount(&mounted, super_block, false)?;
         }
         let root = inode::get(super_block, ROOT)?;
         if !root.is_directory() {
@@ -81,6 +82,10 @@ impl super_block::Operations for Cairnfs {
     }
 
     fn stop(mounted: &Mounted) {
+        mounted.stop_orphan_worker();
+    }
+
+    fn end(mounted: &Mounted) {
         mounted.stop_workers();
         let statistics = mounted.statistics.lock().take();
         drop(statistics);
@@ -108,7 +113,7 @@ impl super_block::Operations for Cairnfs {
             return Ok(());
         }
         // What cannot be removed stays in the index; that is no reason not to sync the rest.
-        let _ = mounted.remove_orphans();
+        let _ = mounted.remove_orphans(None);
         let (transaction, mark) =
             mounted.journaling.locked(|state| (state.journal.newest_transaction(), state.newest_data));
         mounted.make_durable(transaction, mark).map_err(|error| mounted.errno(error))
@@ -154,15 +159,24 @@ impl super_block::Operations for Cairnfs {
 
 impl Mounted {
     /// Begins or ends writing, as a remount asks for it.
-    pub(crate) fn remount(this: &Arc<Self>, read_only: bool) -> Result {
+    pub(crate) fn remount(this: &Arc<Self>, super_block: &SuperBlock<Cairnfs>, read_only: bool) -> Result {
         match (this.writing.load(Ordering::Acquire), read_only) {
-            (true, true) => this.finish_writing().map_err(|error| this.errno(error)),
-            (false, false) => Self::start_writing(this),
+            (true, true) => {
+                this.stop_orphan_worker();
+                let finished = this.finish_writing();
+                if finished.is_err() && this.writing.load(Ordering::Acquire) {
+                    // It goes on as before.
+                    this.stop_workers();
+                    Self::start_workers(this)?;
+                }
+                finished.map_err(|error| this.errno(error))
+            }
+            (false, false) => Self::start_writing(this, super_block),
             _ => Ok(()),
         }
     }
 
-    fn start_writing(this: &Arc<Self>) -> Result {
+    fn start_writing(this: &Arc<Self>, super_block: &SuperBlock<Cairnfs>) -> Result {
         if this.no_recovery {
             pr_err!("{}: the journal was left alone: this mount stays read-only\n", this.name());
             return Err(EROFS);
@@ -178,38 +192,48 @@ impl Mounted {
         begun.map_err(|error| this.errno(error))?;
         this.metadata.forget_header_marks();
         this.writing.store(true, Ordering::Release);
-        // An earlier time of writing has left the index in memory, up to date.
-        let loaded = if this.orphans.lock().is_loaded() { Ok(()) } else { this.load_orphans() };
-        let started = match loaded {
-            Ok(()) => Self::start_workers(this),
-            Err(error) => Err(this.errno(error)),
-        };
-        if let Err(error) = started {
+        let started = this.load_orphans_once().map_err(|error| this.errno(error));
+        this.hold_orphans_in_memory(super_block);
+        if let Err(error) = started.and_then(|()| Self::start_workers(this)) {
             this.writing.store(false, Ordering::Release);
-            this.stop_workers();
             return Err(error);
         }
-        if let Err(error) = this.remove_orphans() {
+        if let Err(error) = this.remove_orphans(None) {
             pr_warn!("{}: an orphan cannot be removed: {error}\n", this.name());
         }
         Ok(())
+    }
+
+    /// An earlier time of writing has left the index in memory, up to date.
+    fn load_orphans_once(&self) -> cairnfs_core::error::Result {
+        if self.orphans.lock().is_loaded() {
+            return Ok(());
+        }
+        let loaded = self.load_orphans();
+        if loaded.is_err() {
+            *self.orphans.lock() = Orphans::new();
+        }
+        loaded
     }
 
     fn check_features_for_writing(&self) -> cairnfs_core::error::Result {
         self.superblock.lock().check_features(true)
     }
 
-    /// Ends writing: nobody can open a handle any more but what is done here. The threads end, whatever comes of it.
+    /// Ends writing: nobody can open a handle any more but what is done here, and the orphan thread has ended. When it fails and
+    /// the journal has not, writing may go on.
     fn finish_writing(&self) -> cairnfs_core::error::Result {
-        let has_failed = self.journaling.locked(|state| state.journal.error().is_some());
-        let ended = if has_failed { Ok(()) } else { self.write_everything() };
-        self.writing.store(false, Ordering::Release);
-        self.stop_workers();
+        let has_failed = || self.journaling.locked(|state| state.journal.error().is_some());
+        let ended = if has_failed() { Ok(()) } else { self.write_everything() };
+        if ended.is_ok() || has_failed() {
+            self.writing.store(false, Ordering::Release);
+            self.stop_workers();
+        }
         ended
     }
 
     fn write_everything(&self) -> cairnfs_core::error::Result {
-        if let Err(error) = self.remove_orphans() {
+        if let Err(error) = self.remove_orphans(None) {
             // It stays in the index: a sound filesystem all the same.
             pr_warn!("{}: an orphan cannot be removed: {error}\n", self.name());
         }

@@ -34,11 +34,15 @@ pub trait Operations: FileSystem {
     /// The root directory.
     fn root(super_block: &SuperBlock<Self>) -> Result<ARef<Inode<Self>>>;
 
-    /// The filesystem is to be killed: threads of its own end here, with all references to the super block that they have; no
-    /// work in the background begins any more. It is still complete, if it ever was: VFS syncs it next, evicts the inodes, and
-    /// calls [`Self::put`]. A mount that has failed behind [`Self::load`] comes here too, but to `put` only if it was
-    /// completed. `s_umount` is held for writing.
+    /// The filesystem is to be killed: threads that use the super block end here; no work in the background begins any more that
+    /// nobody waits for. It is still complete, if it ever was: VFS syncs it next, evicts the inodes, and calls [`Self::put`].
+    /// A mount that has failed behind [`Self::load`] comes here too, but to `put` only if it was completed. `s_umount` is held
+    /// for writing.
     fn stop(data: &Self::Data);
+
+    /// The super block is dead: whatever else there is of the filesystem's own, threads above all, ends here. Behind
+    /// [`Self::stop`], and [`Self::put`] if that was called.
+    fn end(data: &Self::Data);
 
     /// All inodes are gone: the last chance to write. `s_umount` is held for writing.
     fn put(super_block: &SuperBlock<Self>);
@@ -134,7 +138,10 @@ pub(crate) unsafe fn fill<T: crate::file_system_type::Operations>(
         let io_ends = io_end::Queue::new(T::NAME, name)?;
         Ok(KBox::new(Mount { io_ends, data: data.clone(), weak }, GFP_KERNEL)?)
     });
-    let mount = mount.inspect_err(|_| T::stop(&data))?;
+    let mount = mount.inspect_err(|_| {
+        T::stop(&data);
+        T::end(&data);
+    })?;
     // SAFETY: The super block is the caller's alone; all tables are static and fit `T`. `kill_sb` takes the box back, be
     // the super block complete or not.
     unsafe {
@@ -186,6 +193,10 @@ pub(crate) unsafe fn kill<T: Operations>(super_block: *mut bindings::super_block
     }
     // SAFETY: As this function's requirements say.
     unsafe { bindings::kill_block_super(super_block) };
+    // SAFETY: As above.
+    if let Some(mount) = unsafe { mount.as_ref() } {
+        T::end(&mount.data);
+    }
     if !mount.is_null() {
         // All inodes are evicted, and their freeing, which may still be waiting for a grace period, does not look at this. The
         // device may be referred to by the data: VFS has given up its claim on it and a reference, the last one is dropped here

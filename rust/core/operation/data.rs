@@ -91,13 +91,14 @@ pub fn set_size(
     }
     handle.use_reserve();
     let mut inode = handle.take_used_inode(number)?;
-    let shrinks = size_bytes < inode.core.size_bytes;
+    // Also at the same size: I/O that ended after its file was cut has mapped its blocks behind the end.
+    let cuts = size_bytes <= inode.core.size_bytes;
     refuse_growth(handle, &inode, size_bytes)?;
     inode.core.size_bytes = size_bytes;
     handle.note_data(mark);
     let now_ns = handle.now_ns();
     touch_content(&mut inode, now_ns);
-    let progress = if shrinks { cut(handle, &mut inode, limit)? } else { Progress::Done };
+    let progress = if cuts { cut(handle, &mut inode, limit)? } else { Progress::Done };
     if progress == Progress::More {
         match handle.add_orphan(number, OrphanKind::Truncate, Cause::Truncate) {
             // An earlier truncation has not been finished yet; its orphan serves this one too.

@@ -31,11 +31,14 @@ impl Mounted {
         let outcome = without_filesystem_reclaim(|| {
             let _only_one = self.checkpointer.lock();
             self.commit()?;
+            let mut units = List::with_capacity(UNITS_MAX)?;
             loop {
-                let units = self.write_home()?;
+                units.clear();
+                let written = self.write_home(&mut units);
                 if !units.is_empty() {
                     self.settle_home(&units)?;
                 }
+                written?;
                 // Also when nothing had to go home: what was freed may have held the tail.
                 if !self.journaling.locked(|state| state.journal.tail_is_durable()) {
                     self.write_header(false)?;
@@ -50,10 +53,10 @@ impl Mounted {
         outcome
     }
 
-    /// Writes units home, without a flush: they are in the device's cache.
-    fn write_home(&self) -> Result<List<HomeUnit>> {
+    /// Writes units home, without a flush: they are in the device's cache. `units` has those that were written, also when
+    /// another one could not be.
+    fn write_home(&self, units: &mut List<HomeUnit>) -> Result {
         let mut write = HomeWrite::try_new()?;
-        let mut units = List::with_capacity(UNITS_MAX)?;
         let mut after = BlockNo(0);
         while units.len() < UNITS_MAX {
             let Some(unit) = self.journaling.locked(|state| state.journal.next_home(after)) else {
@@ -64,7 +67,7 @@ impl Mounted {
             }
             after = self.journaling.locked(|state| state.journal.home_of(unit));
         }
-        Ok(units)
+        Ok(())
     }
 
     /// Writes one unit; `false` when it may not go home any more.
@@ -72,8 +75,10 @@ impl Mounted {
         let base = self.journaling.locked(|state| state.journal.home_needs_base(unit));
         let base = match base.map(|block| self.metadata.read_cached(block, &mut |_| Ok(()))) {
             Some(Err(error)) => {
-                // What is in flight already would never settle, and the tail never pass it.
-                self.shut_down(error);
+                // Without memory the next checkpoint tries again.
+                if error != Error::OutOfMemory {
+                    self.shut_down(error);
+                }
                 return Err(error);
             }
             Some(Ok(content)) => Some(content),
@@ -96,13 +101,17 @@ impl Mounted {
             let content = content.and_then(|bytes| Shared::try_new(bytes).ok());
             self.metadata.note_home_write(block, content.as_ref());
         }
-        self.journaling.locked(|state| state.journal.end_home(unit, outcome))?;
+        if let Err(error) = self.journaling.locked(|state| state.journal.end_home(unit, outcome)) {
+            self.shut_down(error);
+            return Err(error);
+        }
         Ok(true)
     }
 
     /// Flushes, and settles the units: the log forgets what is durably home.
     fn settle_home(&self, units: &List<HomeUnit>) -> Result {
         self.flush()?;
+        let mut outcome = Ok(());
         for unit in units {
             let settled = self.journaling.locked(|state| state.journal.settle_home(*unit));
             if let HomeUnit::Block(block) = unit {
@@ -110,10 +119,10 @@ impl Mounted {
                     self.metadata.note_home_write(*block, Some(&content));
                 }
                 if let Some(freed) = settled.release {
-                    self.give_back(*block, freed)?;
+                    outcome = outcome.and(self.give_back(*block, freed));
                 }
             }
         }
-        Ok(())
+        outcome
     }
 }

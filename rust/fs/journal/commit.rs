@@ -31,7 +31,6 @@ use cairnfs_core::units::{BlockNo, TransactionId, BLOCK_BYTES};
 use cairnfs_linux::block_device::WriteFlags;
 use cairnfs_linux::memory_scope::without_filesystem_reclaim;
 use cairnfs_linux::platform::{monotonic_ns, Kernel};
-use kernel::prelude::*;
 
 /// Who committed last, how long it took, and how many it served.
 #[derive(Default)]
@@ -161,17 +160,11 @@ impl Mounted {
             let average_ns = &mut state.gathering.average_ns;
             *average_ns = (average_ns.saturating_mul(3).saturating_add(took_ns)) / 4;
         });
-        if let Err(error) = outcome {
-            self.commit_failed(error);
+        // Without memory the next commit tries again; whatever else went wrong has been latched.
+        if let Some(error) = self.journaling.locked(|state| state.journal.error()) {
+            self.shut_down(error);
         }
         outcome
-    }
-
-    /// Without memory the next commit tries again; whatever else went wrong has been latched.
-    fn commit_failed(&self, error: Error) {
-        if self.journaling.locked(|state| state.journal.error().is_some()) {
-            pr_err!("{}: commit failed, nothing is written any more: {error}\n", self.name());
-        }
     }
 
     /// Swaps the running transaction out and seals its records; `None` when there is nothing to be written.

@@ -29,7 +29,8 @@ impl Mounted {
             .header
             .write(&Kernel, &mut bytes, filesystem_id, written.block)
             .and_then(|()| self.device().write_durably(written.block, &bytes));
-        self.journaling.locked(|state| state.journal.end_header(&written, outcome))
+        let ended = self.journaling.locked(|state| state.journal.end_header(&written, outcome));
+        ended.inspect_err(|error| self.shut_down(*error))
     }
 
     /// The filesystem is about to be written to.

@@ -11,6 +11,7 @@
 
 #![forbid(unsafe_code)]
 
+use crate::module::Cairnfs;
 use crate::mounted::Mounted;
 use cairnfs_core::error::{Error, Result};
 use cairnfs_core::format::orphan::{OrphanKind, SLOTS_PER_BLOCK};
@@ -23,7 +24,8 @@ use cairnfs_core::platform::Platform as _;
 use cairnfs_core::units::{BlockNo, FileBlock, InodeNo, OrphanSlot, BLOCK_SHIFT};
 use cairnfs_linux::memory_scope::without_filesystem_reclaim;
 use cairnfs_linux::platform::Kernel;
-use core::sync::atomic::Ordering;
+use cairnfs_linux::super_block::SuperBlock;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 const KINDS: [OrphanKind; 2] = [OrphanKind::Inode, OrphanKind::Truncate];
 
@@ -63,6 +65,31 @@ impl Mounted {
         }
     }
 
+    /// As [`Mounted::hold_orphan`], for an inode that comes into memory: when its orphan is being removed, behind that.
+    pub(crate) fn hold_found_orphan(&self, number: InodeNo) {
+        let is_free = KINDS.into_iter().any(|kind| {
+            let key = OrphanKey::of(self.metadata.layout(), kind, number);
+            key.is_ok_and(|key| {
+                without_filesystem_reclaim(|| self.orphans.lock().get(key).is_some_and(|orphan| !orphan.held))
+            })
+        });
+        if is_free {
+            let _nobody_removes = self.orphan_remover.lock();
+            self.hold_orphan(number);
+        }
+    }
+
+    /// Holds the orphans whose inodes are in memory: they were read while nothing was written.
+    pub(crate) fn hold_orphans_in_memory(&self, super_block: &SuperBlock<Cairnfs>) {
+        let mut after = None;
+        while let Some(key) = self.next_orphan(after) {
+            after = Some(key);
+            if super_block.is_hashed(key.inode.0) {
+                self.hold_orphan(key.inode);
+            }
+        }
+    }
+
     /// VFS has let go of the inode.
     pub(crate) fn inode_is_gone(&self, number: InodeNo) {
         let mut is_orphan = false;
@@ -88,13 +115,13 @@ impl Mounted {
     }
 
     /// Removes all orphans that nobody holds. One that cannot be removed stays, for the checker, and does not keep the others;
-    /// the first such failure is returned in the end.
-    pub(crate) fn remove_orphans(&self) -> Result {
+    /// the first such failure is returned in the end. Setting `until` ends it sooner.
+    pub(crate) fn remove_orphans(&self, until: Option<&AtomicBool>) -> Result {
         let _only_one = self.orphan_remover.lock();
         let mut after = None;
         let mut outcome = Ok(());
         while let Some(key) = self.next_orphan(after) {
-            if self.stopping.load(Ordering::Acquire) {
+            if until.is_some_and(|until| until.load(Ordering::Acquire)) {
                 break;
             }
             match self.remove_orphan_step(key) {

@@ -5,44 +5,53 @@
 //! Threads, not works in a queue: they exist from the mount on, so they make progress when there is no memory to start anything.
 //! Each sleeps on its event, and wakes at the latest when its interval is over. The flag that ends them is set before their event
 //! is signalled, and they look at it after they have looked at the event: no wake-up is lost.
+//!
+//! The orphan thread ends first. The others go on until nothing can need room in the journal any more: VFS writes data back in an
+//! unmount, and whoever waits for room then waits for them.
 
 #![forbid(unsafe_code)]
 
 use crate::mounted::Mounted;
 use cairnfs_linux::event::Event;
 use cairnfs_linux::thread::Thread;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicBool, Ordering};
 use kernel::c_str;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
-/// The threads; dropping them waits for their end.
+/// The threads; dropping one waits for its end.
+#[derive(Default)]
 pub(crate) struct Workers {
-    _commit: Thread,
-    _checkpoint: Thread,
-    _orphans: Thread,
+    commit: Option<Thread>,
+    checkpoint: Option<Thread>,
+    orphans: Option<Thread>,
 }
 
 /// Without anything to do, the orphan thread looks again so seldom.
 const ORPHANS_INTERVAL_S: u64 = 60;
 
-fn start(
-    mounted: &Arc<Mounted>,
-    name: &CStr,
+/// What a thread does.
+struct Duty {
+    name: &'static CStr,
     event: fn(&Mounted) -> &Event,
+    ends: fn(&Mounted) -> &AtomicBool,
     interval_s: fn(&Mounted) -> u64,
     work: fn(&Mounted),
-) -> Result<Thread> {
+}
+
+fn start(mounted: &Arc<Mounted>, duty: Duty) -> Result<Thread> {
     let mounted = mounted.clone();
+    let name = duty.name;
     let body = KBox::new(
         move || {
-            while !mounted.stopping.load(Ordering::Acquire) {
-                let seen = event(&mounted).now();
-                work(&mounted);
-                if mounted.stopping.load(Ordering::Acquire) {
+            let (event, ends) = ((duty.event)(&mounted), (duty.ends)(&mounted));
+            while !ends.load(Ordering::Acquire) {
+                let seen = event.now();
+                (duty.work)(&mounted);
+                if ends.load(Ordering::Acquire) {
                     break;
                 }
-                event(&mounted).wait_ms(seen, interval_s(&mounted).saturating_mul(1000));
+                event.wait_ms(seen, (duty.interval_s)(&mounted).saturating_mul(1000));
             }
         },
         GFP_KERNEL,
@@ -51,44 +60,69 @@ fn start(
 }
 
 impl Mounted {
-    /// Starts the threads.
+    /// Starts the threads; all of them or none.
     pub(crate) fn start_workers(this: &Arc<Self>) -> Result {
         this.stopping.store(false, Ordering::Release);
-        let workers = Workers {
-            _commit: start(
-                this,
-                c_str!("cairnfs-commit"),
-                |mounted| &mounted.journaling.commit_wanted,
-                |mounted| mounted.settings.commit_interval_s(),
-                Self::commit_unasked,
-            )?,
-            _checkpoint: start(
-                this,
-                c_str!("cairnfs-home"),
-                |mounted| &mounted.journaling.checkpoint_wanted,
-                |mounted| mounted.settings.checkpoint_interval_s(),
-                Self::checkpoint_unasked,
-            )?,
-            _orphans: start(
-                this,
-                c_str!("cairnfs-orphans"),
-                |mounted| &mounted.journaling.orphans_wanted,
-                |_| ORPHANS_INTERVAL_S,
-                Self::remove_orphans_unasked,
-            )?,
-        };
-        let before = this.workers.lock().replace(workers);
-        drop(before);
+        this.stopping_orphans.store(false, Ordering::Release);
+        let started = Self::start_each(this);
+        if started.is_err() {
+            this.stop_workers();
+        }
+        started
+    }
+
+    fn start_each(this: &Arc<Self>) -> Result {
+        let commit = start(
+            this,
+            Duty {
+                name: c_str!("cairnfs-commit"),
+                event: |mounted| &mounted.journaling.commit_wanted,
+                ends: |mounted| &mounted.stopping,
+                interval_s: |mounted| mounted.settings.commit_interval_s(),
+                work: Self::commit_unasked,
+            },
+        )?;
+        this.workers.lock().commit = Some(commit);
+        let checkpoint = start(
+            this,
+            Duty {
+                name: c_str!("cairnfs-home"),
+                event: |mounted| &mounted.journaling.checkpoint_wanted,
+                ends: |mounted| &mounted.stopping,
+                interval_s: |mounted| mounted.settings.checkpoint_interval_s(),
+                work: Self::checkpoint_unasked,
+            },
+        )?;
+        this.workers.lock().checkpoint = Some(checkpoint);
+        let orphans = start(
+            this,
+            Duty {
+                name: c_str!("cairnfs-orphans"),
+                event: |mounted| &mounted.journaling.orphans_wanted,
+                ends: |mounted| &mounted.stopping_orphans,
+                interval_s: |_| ORPHANS_INTERVAL_S,
+                work: Self::remove_orphans_unasked,
+            },
+        )?;
+        this.workers.lock().orphans = Some(orphans);
         Ok(())
     }
 
-    /// Ends the threads, if there are any, and waits for that.
+    /// Ends the orphan thread, if there is one, and waits for that.
+    pub(crate) fn stop_orphan_worker(&self) {
+        self.stopping_orphans.store(true, Ordering::Release);
+        self.journaling.orphans_wanted.signal();
+        let orphans = self.workers.lock().orphans.take();
+        drop(orphans);
+    }
+
+    /// Ends all threads, if there are any, and waits for that. Nobody needs room in the journal any more.
     pub(crate) fn stop_workers(&self) {
+        self.stop_orphan_worker();
         self.stopping.store(true, Ordering::Release);
         self.journaling.commit_wanted.signal();
         self.journaling.checkpoint_wanted.signal();
-        self.journaling.orphans_wanted.signal();
-        let workers = self.workers.lock().take();
+        let workers = core::mem::take(&mut *self.workers.lock());
         drop(workers);
     }
 
@@ -104,7 +138,7 @@ impl Mounted {
     }
 
     fn remove_orphans_unasked(&self) {
-        if let Err(error) = self.remove_orphans() {
+        if let Err(error) = self.remove_orphans(Some(&self.stopping_orphans)) {
             pr_warn!("{}: an orphan cannot be removed: {error}\n", self.name());
         }
     }
