@@ -8,6 +8,7 @@ use crate::module::Cairnfs;
 use cairnfs_core::attributes;
 use cairnfs_core::format::attribute::Namespace;
 use cairnfs_linux::inode::Inode;
+use cairnfs_linux::memory_scope::without_filesystem_reclaim;
 use cairnfs_linux::xattr::{self, may_see_trusted, NameList, Prefix, Value};
 use kernel::prelude::*;
 
@@ -20,9 +21,12 @@ impl xattr::Operations for Cairnfs {
             Prefix::Security => Namespace::Security,
         };
         let mut put = Ok(());
-        let got = attributes::get(mounted, &inode.data().state.read().inode, namespace, name, &mut |bytes| {
-            put = value.put(bytes);
-            Ok(())
+        let got = without_filesystem_reclaim(|| {
+            let state = inode.data().state.read();
+            attributes::get(mounted, &state.inode, namespace, name, &mut |bytes| {
+                put = value.put(bytes);
+                Ok(())
+            })
         });
         got.map_err(|error| mounted.errno(error))?;
         put
@@ -34,7 +38,7 @@ pub(crate) fn list(inode: &Inode<Cairnfs>, list: &mut NameList<'_>) -> Result {
     let mounted = inode.super_block().data();
     let shows_trusted = may_see_trusted();
     let mut added = Ok(());
-    let walked = attributes::list(mounted, &inode.data().state.read().inode, &mut |namespace, name, _| {
+    let mut add = |namespace, name: &[u8]| {
         let is_shown = match namespace {
             Namespace::User | Namespace::Security => true,
             Namespace::Trusted => shows_trusted,
@@ -43,7 +47,13 @@ pub(crate) fn list(inode: &Inode<Cairnfs>, list: &mut NameList<'_>) -> Result {
         if is_shown && added.is_ok() {
             added = list.add(namespace.prefix().as_bytes(), name);
         }
-        Ok(())
+    };
+    let walked = without_filesystem_reclaim(|| {
+        let state = inode.data().state.read();
+        attributes::list(mounted, &state.inode, &mut |namespace, name, _| {
+            add(namespace, name);
+            Ok(())
+        })
     });
     walked.map_err(|error| mounted.errno(error))?;
     added

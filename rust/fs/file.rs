@@ -23,8 +23,7 @@ impl file::Operations for Cairnfs {
         let start = DirectoryKey(context.position());
         // A copy: who reads may fault into a file of this very filesystem, which must not happen under a lock of ours. VFS' own
         // lock keeps the directory as it is.
-        let copy = directory.data().state.read().inode.try_clone();
-        let inode = copy.map_err(|error| mounted.errno(error))?;
+        let inode = directory.data().copy().map_err(|error| mounted.errno(error))?;
         let mut is_complete = true;
         let read = directory::read_from(mounted, &inode, start, &mut |key, inode, file_type, name| {
             context.set_position(key.0);

@@ -27,6 +27,7 @@ use cairnfs_core::pending::Pending;
 use cairnfs_core::symlink;
 use cairnfs_core::units::{FileBlock, FlushNo, InodeNo, TransactionId, BLOCK_BYTES, SECTOR_BYTES};
 use cairnfs_linux::inode::{Attributes, Found, Inode, Kind, Parameters};
+use cairnfs_linux::memory_scope::without_filesystem_reclaim;
 use cairnfs_linux::new_rw_semaphore;
 use cairnfs_linux::rw_semaphore::{RwSemaphore, WriteGuard};
 use cairnfs_linux::super_block::SuperBlock;
@@ -89,6 +90,11 @@ impl InodeData {
             contents_changed_in: AtomicU64::new(transaction),
             data_mark: AtomicU64::new(mark),
         })
+    }
+
+    /// A copy of the inode.
+    pub(crate) fn copy(&self) -> cairnfs_core::error::Result<Owned<CoreInode>> {
+        without_filesystem_reclaim(|| self.state.read().inode.try_clone())
     }
 
     /// The present sequence of its mapping.
@@ -283,10 +289,10 @@ fn target(mounted: &Mounted, inode: &CoreInode) -> Result<Target> {
 /// Looks a name up in a directory that VFS has locked.
 pub(crate) fn lookup(parent: &VfsInode, name: &[u8]) -> Result<Option<ARef<VfsInode>>> {
     let mounted = parent.super_block().data();
-    let found = {
+    let found = without_filesystem_reclaim(|| {
         let directory = parent.data().state.read();
         directory::lookup(mounted, mounted.metadata.hash_key(), &directory.inode, name)
-    };
+    });
     let Some(entry) = found.map_err(|error| mounted.errno(error))? else {
         return Ok(None);
     };
@@ -303,7 +309,7 @@ pub(crate) fn lookup(parent: &VfsInode, name: &[u8]) -> Result<Option<ARef<VfsIn
 
 /// The target of a symbolic link.
 pub(crate) fn get_link(inode: &VfsInode) -> Result<Target> {
-    target(inode.super_block().data(), &inode.data().state.read().inode)
+    without_filesystem_reclaim(|| target(inode.super_block().data(), &inode.data().state.read().inode))
 }
 
 /// What statx shows beyond VFS' own fields.

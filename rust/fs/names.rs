@@ -184,8 +184,10 @@ impl vfs::Operations for Cairnfs {
             // Who replaces a file by renaming another over it means its contents: they are durable no later than the name.
             moved.write_and_wait(0, i64::MAX)?;
         }
-        let worst =
-            reservation::rename(&old_parent.data().state.read().inode, &new_parent.data().state.read().inode);
+        // A copy: two locks of this kind are only taken in a handle, in the order of numbers.
+        let old_copy = old_parent.data().copy().map_err(|error| mounted.errno(error))?;
+        let worst = reservation::rename(&old_copy, &new_parent.data().state.read().inode);
+        drop(old_copy);
         let renamed =
             mounted.change(&[old_parent, new_parent, moved, replaced], worst, Class::Normal, &mut |handle| {
                 let from = Place { parent: number(old_parent), name: old_dentry.name() };
