@@ -101,11 +101,20 @@ impl Pending {
     /// Blocks that may still be taken at worst: those that are delayed, and the tree that maps all of them when each is an extent of
     /// its own. (A leaf is never less than half full.)
     pub const fn charge(&self) -> u64 {
-        if self.blocks == 0 {
+        Self::charge_of(self.blocks, self.delayed_blocks)
+    }
+
+    /// How much the charge grows when `blocks` more are delayed.
+    pub const fn charge_for(&self, blocks: u64) -> u64 {
+        let delayed_blocks = self.delayed_blocks.saturating_add(blocks);
+        Self::charge_of(self.blocks.saturating_add(blocks), delayed_blocks).saturating_sub(self.charge())
+    }
+
+    const fn charge_of(blocks: u64, delayed_blocks: u64) -> u64 {
+        if blocks == 0 {
             return 0;
         }
-        let leaves = self.blocks / LEAF_EXTENTS_MIN;
-        self.delayed_blocks.saturating_add(leaves).saturating_add(TREE_BLOCKS)
+        delayed_blocks.saturating_add(blocks / LEAF_EXTENTS_MIN).saturating_add(TREE_BLOCKS)
     }
 
     /// What is pending at `at`.

@@ -45,8 +45,7 @@ pub(crate) fn set(idmap: &Idmap, inode: &VfsInode, change: &mut AttributeChange<
     });
     let ((), closed) = changed.map_err(|error| mounted.errno(error))?;
     if inode.is_sync() {
-        let durable = mounted.make_durable(closed.transaction, None);
-        durable.map_err(|error| mounted.errno(error))?;
+        mounted.wait_for(closed.transaction, None)?;
     }
     Ok(())
 }

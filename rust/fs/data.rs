@@ -26,7 +26,7 @@ use cairnfs_core::journal::ring::Class;
 use cairnfs_core::operation::{data, reservation};
 use cairnfs_core::pending::{Found, Pending, Split};
 use cairnfs_core::space;
-use cairnfs_core::space::choose::{self, Groups as _, Wanted};
+use cairnfs_core::space::choose::{self, Wanted};
 use cairnfs_core::tree;
 use cairnfs_core::units::{
     blocks_for_bytes, BlockNo, BlockRun, FileBlock, InodeNo, BLOCK_BYTES, BLOCK_SHIFT,
@@ -47,8 +47,10 @@ const fn bytes(blocks: u64) -> u64 {
 enum Place {
     /// An extent.
     Extent(Extent),
-    /// Something that no extent maps yet.
-    Pending(Found),
+    /// A promise, which begins here and has so many blocks.
+    Delayed(FileBlock, u64),
+    /// Blocks of the device that no extent maps yet, for the file's from here on.
+    InFlight(FileBlock, BlockRun),
     /// Nothing, up to this block.
     Hole(FileBlock),
 }
@@ -65,13 +67,11 @@ impl Place {
                 };
                 (extent.file_block, u64::from(extent.blocks), kind)
             }
-            Self::Pending(Found::Delayed { start, blocks }) => (start, blocks, Kind::Delayed),
-            Self::Pending(Found::InFlight { start, place }) => {
-                (start, place.blocks, Kind::Unwritten { device_bytes: bytes(place.start.0) })
+            Self::Delayed(start, blocks) => (start, blocks, Kind::Delayed),
+            Self::InFlight(start, run) => {
+                (start, run.blocks, Kind::Unwritten { device_bytes: bytes(run.start.0) })
             }
-            Self::Pending(Found::Nothing { end }) | Self::Hole(end) => {
-                (at, end.0.saturating_sub(at.0), Kind::Hole)
-            }
+            Self::Hole(end) => (at, end.0.saturating_sub(at.0), Kind::Hole),
         };
         Mapping {
             start_bytes: bytes(start.0),
@@ -94,12 +94,14 @@ fn mapped(mounted: &Mounted, state: &State, at: FileBlock) -> CoreResult<Place> 
 
 /// What a file has at `at`, pending runs included.
 fn look(mounted: &Mounted, state: &mut State, at: FileBlock) -> CoreResult<Place> {
-    let Place::Hole(end) = mapped(mounted, state, at)? else {
-        return mapped(mounted, state, at);
+    let place = mapped(mounted, state, at)?;
+    let Place::Hole(end) = place else {
+        return Ok(place);
     };
     Ok(match state.pending.find(at) {
         Found::Nothing { end: pending } => Place::Hole(end.min(pending)),
-        pending => Place::Pending(pending),
+        Found::Delayed { start, blocks } => Place::Delayed(start, blocks),
+        Found::InFlight { start, place } => Place::InFlight(start, place),
     })
 }
 
@@ -118,8 +120,7 @@ fn begin_write(mounted: &Mounted, inode: &VfsInode, position: u64, length: u64) 
                 Err(Error::NoSpace) if blocks > 1 => mounted.promise(&mut state.pending, at, 1).map(|()| 1),
                 outcome => outcome.map(|()| blocks),
             }?;
-            let found = Place::Pending(Found::Delayed { start: at, blocks: promised });
-            Ok(Mapping { is_new: true, ..found.mapping(at, sequence) })
+            Ok(Mapping { is_new: true, ..Place::Delayed(at, promised).mapping(at, sequence) })
         }
         place => Ok(place.mapping(at, sequence)),
     }
@@ -179,14 +180,14 @@ impl iomap::Operations for Cairnfs {
 fn place_for_writeback(mounted: &Mounted, inode: &VfsInode, position: u64) -> CoreResult<Mapping> {
     let at = FileBlock(position >> BLOCK_SHIFT);
     let data = inode.data();
-    mounted.journaling.locked(|state| state.journal.check())?;
+    mounted.check_journal()?;
     let cut_block = data.cut_block();
     if cut_block == Some(at) {
         mounted.make_durable(data.cut_in(), None)?;
     }
     let mut state = data.state.write();
     match look(mounted, &mut state, at)? {
-        Place::Pending(Found::Delayed { start, blocks }) => {
+        Place::Delayed(start, blocks) => {
             let rest = blocks.saturating_sub(at.0.saturating_sub(start.0));
             let goal = goal(mounted, &mut state, at)?;
             let run = mounted.take_blocks(goal, rest.min(RUN_BLOCKS_MAX) as u32)?;
@@ -196,10 +197,10 @@ fn place_for_writeback(mounted: &Mounted, inode: &VfsInode, position: u64) -> Co
                 return Err(error);
             }
             let sequence = data.raise_sequence();
-            Ok(Place::Pending(Found::InFlight { start: at, place: run }).mapping(at, sequence))
+            Ok(Place::InFlight(at, run).mapping(at, sequence))
         }
         // A page is never dirty without a promise: to drop its data silently would be worse than to say so.
-        Place::Hole(_) | Place::Pending(Found::Nothing { .. }) => Err(Error::Io(BlockNo(0))),
+        Place::Hole(_) => Err(Error::Io(BlockNo(0))),
         place => {
             let mut mapping = place.mapping(at, data.sequence());
             if let Some(cut_block) = cut_block.filter(|cut_block| *cut_block > at) {
@@ -221,7 +222,7 @@ fn goal(mounted: &Mounted, state: &mut State, at: FileBlock) -> CoreResult<Block
         |start: BlockNo, first: FileBlock| BlockNo(start.0.saturating_add(at.0.saturating_sub(first.0)));
     Ok(match look(mounted, state, FileBlock(before))? {
         Place::Extent(extent) => behind(extent.block, extent.file_block),
-        Place::Pending(Found::InFlight { start, place }) => behind(place.start, start),
+        Place::InFlight(start, run) => behind(run.start, start),
         _ => tree::place_of(mounted.metadata.layout(), &state.inode),
     })
 }
@@ -328,16 +329,13 @@ pub(crate) fn release_from(inode: &VfsInode, from: FileBlock) {
 impl Mounted {
     /// Promises blocks to a file; [`Error::NoSpace`] when what is free has been promised to others.
     fn promise(&self, pending: &mut Pending, start: FileBlock, blocks: u64) -> CoreResult {
-        let split = Split::reserve()?;
-        let before = pending.charge();
-        pending.delay(start, blocks)?;
-        let more = pending.charge().saturating_sub(before);
-        let promised = self.with_ledger(&mut |ledger| ledger.promise(more));
-        if promised.is_err() {
-            let end = FileBlock(start.0.saturating_add(blocks));
-            pending.remove(start, end, split, &mut |_| {});
+        let more = pending.charge_for(blocks);
+        self.ledger.lock().promise(more)?;
+        let delayed = pending.delay(start, blocks);
+        if delayed.is_err() {
+            self.ledger.lock().end_promise(more);
         }
-        promised
+        delayed
     }
 
     /// Changes what is pending; what that makes needless of the promise is others'.

@@ -52,12 +52,11 @@ pub(crate) fn load(name: &CStr, device: BlockDevice, options: &Options) -> Resul
     let initialised_groups = journal.totals().initialised_groups;
     let ledger = Ledger::new(journal.totals().free_blocks, superblock.reserve_blocks);
     let (uuid, hash_key) = (superblock.uuid, superblock.hash_key);
-    let (reserve_blocks, orphan_inode) = (superblock.reserve_blocks, superblock.orphan_inode);
+    let orphan_inode = superblock.orphan_inode;
     Arc::pin_init(
         pin_init!(Mounted {
             name,
             uuid,
-            reserve_blocks,
             orphan_inode,
             no_recovery: options.no_recovery,
             recovery,

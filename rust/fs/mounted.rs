@@ -20,17 +20,19 @@ use crate::report;
 use cairnfs_core::error::{Error, Result};
 use cairnfs_core::format::superblock::{RecoveryReport, Superblock};
 use cairnfs_core::handle::{Closed, Environment as _, Handle};
+use cairnfs_core::journal::flush::FlushMark;
 use cairnfs_core::journal::reservation::Worst;
 use cairnfs_core::journal::ring::{Class, Reservation};
 use cairnfs_core::memory::{OrderedMap, Owned};
 use cairnfs_core::operation::{index, reservation};
 use cairnfs_core::orphans::Orphans;
 use cairnfs_core::space::ledger::Ledger;
-use cairnfs_core::units::{GroupNo, InodeNo};
+use cairnfs_core::units::{GroupNo, InodeNo, TransactionId};
 use cairnfs_linux::block_device::BlockDevice;
 use cairnfs_linux::kobject::Directory;
 use cairnfs_linux::memory_scope::without_filesystem_reclaim;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use kernel::error::Result as KernelResult;
 use kernel::prelude::*;
 use kernel::str::CString;
 use kernel::sync::{Arc, Mutex};
@@ -40,7 +42,6 @@ use kernel::sync::{Arc, Mutex};
 pub(crate) struct Mounted {
     pub(crate) name: CString,
     pub(crate) uuid: [u8; 16],
-    pub(crate) reserve_blocks: u64,
     pub(crate) orphan_inode: InodeNo,
     /// The journal was not clean, and was left alone: the mount stays read-only.
     pub(crate) no_recovery: bool,
@@ -115,10 +116,25 @@ impl Mounted {
 
     /// Fails when nothing can be changed.
     pub(crate) fn check_writable(&self) -> Result {
+        self.check_mounted_for_writing()?;
+        self.check_journal()
+    }
+
+    /// Fails when the journal has failed.
+    pub(crate) fn check_journal(&self) -> Result {
+        self.journaling.locked(|state| state.journal.check())
+    }
+
+    fn check_mounted_for_writing(&self) -> Result {
         if !self.writing.load(Ordering::Acquire) {
             return Err(Error::ReadOnly);
         }
-        self.journaling.locked(|state| state.journal.check())
+        Ok(())
+    }
+
+    /// As [`Mounted::make_durable`], for who answers VFS.
+    pub(crate) fn wait_for(&self, transaction: TransactionId, mark: Option<FlushMark>) -> KernelResult {
+        self.make_durable(transaction, mark).map_err(|error| self.errno(error))
     }
 
     /// Does `work` in a handle that reserves `worst`, with `inodes` locked until it has closed, and brings their copies up to date.
@@ -142,7 +158,8 @@ impl Mounted {
         class: Class,
         work: &mut dyn FnMut(&mut Handle<'_>) -> Result<T>,
     ) -> Result<(T, Closed)> {
-        self.check_writable()?;
+        // Whether the journal works is looked at when room is reserved.
+        self.check_mounted_for_writing()?;
         match self.change_once(scope, inodes, worst, class, work) {
             Err(Error::NoSpace | Error::NoInodes) => {
                 if self.has_full_orphan_index() {

@@ -47,7 +47,7 @@ fn finish(directory: &VfsInode, closed: &Closed) -> Result {
         return Ok(());
     }
     let mounted = directory.super_block().data();
-    mounted.make_durable(closed.transaction, None).map_err(|error| mounted.errno(error))
+    mounted.wait_for(closed.transaction, None)
 }
 
 /// Makes an inode with a name.
@@ -218,9 +218,7 @@ impl Mounted {
     pub(crate) fn sync_inode(&self, inode: &VfsInode, data_only: bool) -> Result {
         let data = inode.data();
         // After a failure nobody is told that all is well, not even where all was durable before.
-        let working = self.journaling.locked(|state| state.journal.check());
-        let durable =
-            working.and_then(|()| self.make_durable(data.newest_change(data_only), data.data_mark()));
-        durable.map_err(|error| self.errno(error))
+        self.check_journal().map_err(|error| self.errno(error))?;
+        self.wait_for(data.newest_change(data_only), data.data_mark())
     }
 }

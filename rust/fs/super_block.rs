@@ -19,9 +19,11 @@ use crate::options::Options;
 use crate::statistics;
 use cairnfs_core::error::{corrupt, Check, Error};
 use cairnfs_core::format::inode::{FILE_BYTES_MAX, LINKS_MAX, NAME_BYTES_MAX, ROOT};
+use cairnfs_core::operation::index;
 use cairnfs_core::orphans::Orphans;
 use cairnfs_core::space::Class;
 use cairnfs_core::units::{FileBlock, InodeNo, BLOCK_BYTES};
+use cairnfs_linux::memory_scope::without_filesystem_reclaim;
 use cairnfs_linux::seq_file::SeqFile;
 use cairnfs_linux::statfs::Statistics;
 use cairnfs_linux::super_block::{self, New, Parameters, SuperBlock};
@@ -116,7 +118,7 @@ impl super_block::Operations for Cairnfs {
         let _ = mounted.remove_orphans(None);
         let (transaction, mark) =
             mounted.journaling.locked(|state| (state.journal.newest_transaction(), state.newest_data));
-        mounted.make_durable(transaction, mark).map_err(|error| mounted.errno(error))
+        mounted.wait_for(transaction, mark)
     }
 
     fn statfs(super_block: &SuperBlock<Self>) -> Result<Statistics> {
@@ -187,7 +189,7 @@ impl Mounted {
         }
         let begun = this
             .check_features_for_writing()
-            .and_then(|()| this.journaling.locked(|state| state.journal.check()))
+            .and_then(|()| this.check_journal())
             .and_then(|()| this.begin_writing());
         begun.map_err(|error| this.errno(error))?;
         this.metadata.forget_header_marks();
@@ -209,7 +211,7 @@ impl Mounted {
         if self.orphans.lock().is_loaded() {
             return Ok(());
         }
-        let loaded = self.load_orphans();
+        let loaded = without_filesystem_reclaim(|| index::load(self, self.orphan_inode));
         if loaded.is_err() {
             *self.orphans.lock() = Orphans::new();
         }

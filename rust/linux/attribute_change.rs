@@ -66,8 +66,8 @@ impl<'a> AttributeChange<'a> {
         }
     }
 
-    /// What [`Self::copy_to`] will make of the inode's attributes: for a filesystem that writes a change down before it shows it.
-    /// The same as long as the inode is locked for writing, as it is in a `setattr`.
+    /// What the change makes of the inode's attributes, as the kernel's `setattr_copy` would: for a filesystem that writes a change
+    /// down before it shows it. The same as long as the inode is locked for writing, as it is in a `setattr`.
     pub fn outcome<T: FileSystem>(&self, idmap: &Idmap, inode: &Inode<T>) -> Attributes {
         let (idmap, inode_raw, change) = (idmap.as_ptr(), inode.as_ptr(), &raw const *self.change);
         // SAFETY: Idmap, change and inode are valid, by the invariants of their types.
@@ -92,11 +92,5 @@ impl<'a> AttributeChange<'a> {
             modified: time(bindings::ATTR_MTIME, self.change.ia_mtime, inode.modified()),
             changed: time(bindings::ATTR_CTIME, self.change.ia_ctime, inode.changed()),
         }
-    }
-
-    /// Changes mode, owner, group and times of the inode; not its size.
-    pub fn copy_to<T: FileSystem>(&self, idmap: &Idmap, inode: &Inode<T>) {
-        // SAFETY: Idmap, inode and change are valid, by the invariants of their types.
-        unsafe { bindings::setattr_copy(idmap.as_ptr(), inode.as_ptr(), self.change) };
     }
 }

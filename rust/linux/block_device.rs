@@ -2,8 +2,7 @@
 
 //! `struct block_device`: the device under a filesystem (include/linux/blkdev.h).
 //!
-//! This is for metadata, the journal and recovery: from and to memory that the caller has, waited for. Several writes at once are
-//! a [`WriteBatch`](crate::write_batch::WriteBatch).
+//! This is for metadata, the journal and recovery: from and to memory that the caller has, waited for.
 //!
 //! Bios come from the pool that all filesystems share, which always has one for who waits; writes are charged to the root
 //! control group.
@@ -112,7 +111,7 @@ impl BlockDevice {
         while done < bytes {
             let length = bytes.saturating_sub(done).min(bio::BYTES_MAX);
             // SAFETY: The part lies within the caller's memory, which stays until the bio has ended; the device is open.
-            let bio = unsafe { Bio::new(self.as_ptr(), at, memory.add(done), length, operation, None) };
+            let bio = unsafe { Bio::new(self.as_ptr(), at, memory.add(done), length, operation) };
             if !bio.ok_or(Error::InvalidArgument)?.submit_and_wait() {
                 return Err(Error::Io(block_of(at)));
             }

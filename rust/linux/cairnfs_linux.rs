@@ -39,7 +39,6 @@ mod this_module;
 pub mod thread;
 pub mod time;
 mod vm_operations;
-pub mod write_batch;
 pub mod xattr;
 
 /// What the printing macros of the `kernel` crate put before each line.

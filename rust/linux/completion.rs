@@ -42,10 +42,4 @@ impl Completion {
         // SAFETY: As above; only contexts that may sleep have a reason to call this.
         unsafe { bindings::wait_for_completion(self.as_ptr()) };
     }
-
-    /// Waits for I/O, and uses the completion up.
-    pub(crate) fn wait_io(&self) {
-        // SAFETY: As in `wait`.
-        unsafe { bindings::wait_for_completion_io(self.as_ptr()) };
-    }
 }

@@ -141,21 +141,6 @@ bool cairnfs_helper_sb_rdonly(const struct super_block *super_block)
 	return sb_rdonly(super_block);
 }
 
-void cairnfs_helper_sb_start_intwrite(struct super_block *super_block)
-{
-	sb_start_intwrite(super_block);
-}
-
-bool cairnfs_helper_sb_start_intwrite_trylock(struct super_block *super_block)
-{
-	return sb_start_intwrite_trylock(super_block);
-}
-
-void cairnfs_helper_sb_end_intwrite(struct super_block *super_block)
-{
-	sb_end_intwrite(super_block);
-}
-
 void cairnfs_helper_super_set_uuid(struct super_block *super_block, const u8 *uuid)
 {
 	super_set_uuid(super_block, uuid, 16);
@@ -191,11 +176,9 @@ bool cairnfs_helper_bdev_write_cache(struct block_device *device)
 	return bdev_write_cache(device);
 }
 
-/* NULL: the pool that all filesystems share. */
-struct bio *cairnfs_helper_bio_alloc(struct block_device *device, unsigned short pages, blk_opf_t operation,
-				     struct bio_set *pool)
+struct bio *cairnfs_helper_bio_alloc(struct block_device *device, unsigned short pages, blk_opf_t operation)
 {
-	return bio_alloc_bioset(device, pages, operation, GFP_NOFS, pool ?: &fs_bio_set);
+	return bio_alloc(device, pages, operation, GFP_NOFS);
 }
 
 void cairnfs_helper_bio_charge_root(struct bio *bio)
@@ -361,11 +344,6 @@ void cairnfs_helper_mapping_set_large_folios(struct address_space *mapping)
 void cairnfs_helper_mapping_clear_gfp_fs(struct address_space *mapping)
 {
 	mapping_set_gfp_mask(mapping, mapping_gfp_constraint(mapping, ~__GFP_FS));
-}
-
-void cairnfs_helper_mapping_set_error(struct address_space *mapping, int error)
-{
-	mapping_set_error(mapping, error);
 }
 
 void cairnfs_helper_filemap_invalidate_lock(struct address_space *mapping)

@@ -44,9 +44,6 @@ struct kmem_cache *cairnfs_helper_inode_cache_create(const char *name, unsigned 
 void *cairnfs_helper_alloc_inode_sb(struct super_block *super_block, struct kmem_cache *cache);
 
 bool cairnfs_helper_sb_rdonly(const struct super_block *super_block);
-void cairnfs_helper_sb_start_intwrite(struct super_block *super_block);
-bool cairnfs_helper_sb_start_intwrite_trylock(struct super_block *super_block);
-void cairnfs_helper_sb_end_intwrite(struct super_block *super_block);
 void cairnfs_helper_super_set_uuid(struct super_block *super_block, const u8 *uuid);
 u64 cairnfs_helper_bdev_nr_bytes(struct block_device *device);
 bool cairnfs_helper_bdev_read_only(struct block_device *device);
@@ -54,8 +51,7 @@ struct block_device *cairnfs_helper_file_bdev(struct file *file);
 void cairnfs_helper_get_file(struct file *file);
 bool cairnfs_helper_bdev_fua(struct block_device *device);
 bool cairnfs_helper_bdev_write_cache(struct block_device *device);
-struct bio *cairnfs_helper_bio_alloc(struct block_device *device, unsigned short pages, blk_opf_t operation,
-				     struct bio_set *pool);
+struct bio *cairnfs_helper_bio_alloc(struct block_device *device, unsigned short pages, blk_opf_t operation);
 void cairnfs_helper_bio_charge_root(struct bio *bio);
 struct page *cairnfs_helper_address_to_page(const void *address);
 
@@ -87,7 +83,6 @@ bool cairnfs_helper_iattr_keeps_setgid(struct mnt_idmap *idmap, const struct iat
 				       const struct inode *inode);
 void cairnfs_helper_mapping_set_large_folios(struct address_space *mapping);
 void cairnfs_helper_mapping_clear_gfp_fs(struct address_space *mapping);
-void cairnfs_helper_mapping_set_error(struct address_space *mapping, int error);
 void cairnfs_helper_filemap_invalidate_lock(struct address_space *mapping);
 void cairnfs_helper_filemap_invalidate_unlock(struct address_space *mapping);
 void cairnfs_helper_filemap_invalidate_lock_shared(struct address_space *mapping);

@@ -5,8 +5,6 @@
 use crate::block_device::BlockDevice;
 use crate::file_system_type::FileSystem;
 use crate::inode::Inode;
-use crate::new_rw_semaphore;
-use crate::rw_semaphore::RwSemaphore;
 use crate::seq_file::SeqFile;
 use crate::statfs::Statistics;
 use crate::time::Time;
@@ -17,10 +15,9 @@ use core::marker::PhantomData;
 use core::mem::{ManuallyDrop, MaybeUninit};
 use core::ptr;
 use kernel::alloc::{flags::GFP_KERNEL, KBox};
-use kernel::error::code::{EINVAL, EIO, ENOMEM};
+use kernel::error::code::{EINVAL, ENOMEM};
 use kernel::error::{from_result, to_result, Result};
 use kernel::ffi;
-use kernel::prelude::InPlaceInit;
 use kernel::str::CStr;
 use kernel::sync::Arc;
 use kernel::types::ARef;
@@ -131,13 +128,10 @@ pub(crate) unsafe fn fill<T: crate::file_system_type::Operations>(
 ) -> Result {
     // INVARIANT: As the caller vouches.
     let (parameters, data) = T::load(&mut New(super_block), options)?;
-    let weak = Weak::<T>::new(super_block);
     // SAFETY: The super block is valid; its name is an array that ends with a NUL.
     let name = unsafe { CStr::from_char_ptr((*super_block).s_id.as_ptr()) };
-    let mount = weak.and_then(|weak| {
-        let io_ends = io_end::Queue::new(T::NAME, name)?;
-        Ok(KBox::new(Mount { io_ends, data: data.clone(), weak }, GFP_KERNEL)?)
-    });
+    let mount = io_end::Queue::new(T::NAME, name)
+        .and_then(|io_ends| Ok(KBox::new(Mount::<T> { io_ends, data: data.clone() }, GFP_KERNEL)?));
     let mount = mount.inspect_err(|_| {
         T::stop(&data);
         T::end(&data);
@@ -174,7 +168,6 @@ struct Mount<T: FileSystem> {
     /// Where the inodes' ended I/O is worked on. Dropped first, but behind the last inode.
     io_ends: io_end::Queue,
     data: Arc<T::Data>,
-    weak: Weak<T>,
 }
 
 /// Takes a super block down, as `->kill_sb`.
@@ -189,7 +182,6 @@ pub(crate) unsafe fn kill<T: Operations>(super_block: *mut bindings::super_block
     // SAFETY: As above; it stays until it is dropped below.
     if let Some(mount) = unsafe { mount.as_ref() } {
         T::stop(&mount.data);
-        mount.weak.clear();
     }
     // SAFETY: As this function's requirements say.
     unsafe { bindings::kill_block_super(super_block) };
@@ -203,49 +195,6 @@ pub(crate) unsafe fn kill<T: Operations>(super_block: *mut bindings::super_block
         // or with the data's last user, and closes it.
         // SAFETY: `fill` has put it there, and nobody is left who could reach it by the super block.
         drop(unsafe { KBox::from_raw(mount) });
-    }
-}
-
-/// A reference to a super block that keeps nobody from unmounting it: for threads of the filesystem, which have the filesystem's
-/// data and sometimes need VFS' part of it.
-///
-/// # Invariants
-///
-/// The pointer, if there is one, is what the invariants of [`SuperBlock`] say, as long as the semaphore is held for reading.
-pub struct Weak<T: FileSystem>(Arc<RwSemaphore<Option<Pointer>>>, PhantomData<fn() -> T>);
-
-struct Pointer(*mut bindings::super_block);
-
-// SAFETY: A super block is used by all threads.
-unsafe impl Send for Pointer {}
-// SAFETY: As above.
-unsafe impl Sync for Pointer {}
-
-impl<T: FileSystem> Clone for Weak<T> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone(), PhantomData)
-    }
-}
-
-impl<T: FileSystem> Weak<T> {
-    /// For [`fill`], which completes the super block before anybody can get hold of this.
-    fn new(super_block: *mut bindings::super_block) -> Result<Self> {
-        let cell = new_rw_semaphore!(Some(Pointer(super_block)), "super_block::Weak");
-        // INVARIANT: `kill` takes the pointer out before the super block goes.
-        Ok(Self(Arc::pin_init(cell, GFP_KERNEL)?, PhantomData))
-    }
-
-    /// Runs `action` with the super block, if it was not killed yet; killing it waits. Not within another such action, and not
-    /// while holding what `stop` waits for.
-    pub fn with<R>(&self, action: impl FnOnce(&SuperBlock<T>) -> R) -> Option<R> {
-        let guard = self.0.read();
-        let Pointer(super_block) = (*guard).as_ref()?;
-        // SAFETY: By the type invariants, and the semaphore is held until this has returned.
-        Some(action(unsafe { SuperBlock::from_raw(*super_block) }))
-    }
-
-    fn clear(&self) {
-        *self.0.write() = None;
     }
 }
 
@@ -290,11 +239,6 @@ impl<T: FileSystem> SuperBlock<T> {
         &self.mount().io_ends
     }
 
-    /// A reference for threads of the filesystem.
-    pub fn weak(&self) -> Weak<T> {
-        self.mount().weak.clone()
-    }
-
     /// The device's name, for messages.
     pub fn name(&self) -> &CStr {
         // SAFETY: By the type invariants the super block is valid; the name is an array that ends with a NUL, and does not change.
@@ -311,13 +255,6 @@ impl<T: FileSystem> SuperBlock<T> {
     pub fn is_read_only(&self) -> bool {
         // SAFETY: By the type invariants the super block is valid, as in all methods below.
         unsafe { bindings::cairnfs_helper_sb_rdonly(self.as_ptr()) }
-    }
-
-    /// Notes that something was not written: each syncfs(2) that began to watch before fails once, with EIO.
-    pub fn set_sync_error(&self) {
-        let error = EIO.to_errno();
-        // SAFETY: As in `is_read_only`; any context may do this.
-        unsafe { bindings::errseq_set(&raw mut (*self.as_ptr()).s_wb_err, error) };
     }
 
     /// Freezes the device, and with it, where it is mounted, the filesystem: what was changed is synced, and writers wait.
@@ -346,23 +283,6 @@ impl<T: FileSystem> SuperBlock<T> {
     pub fn sync_for_remount(&self) -> Result {
         // SAFETY: As in `is_read_only`. Without the lock the function warns, no more.
         to_result(unsafe { bindings::sync_filesystem(self.as_ptr()) })
-    }
-
-    /// Keeps the filesystem from being frozen until the result is dropped; waits while it is. Once in a task, not nested: between
-    /// the two a freezer may have come in, who waits for the first and for whom the second waits.
-    pub fn start_internal_write(&self) -> InternalWrite<'_, T> {
-        // SAFETY: As in `is_read_only`; who may wait for a frozen filesystem may sleep.
-        unsafe { bindings::cairnfs_helper_sb_start_intwrite(self.as_ptr()) };
-        // INVARIANT: Just taken.
-        InternalWrite { super_block: self, _not_send: PhantomData }
-    }
-
-    /// The same without waiting: `None` while it is frozen, or about to be.
-    pub fn try_start_internal_write(&self) -> Option<InternalWrite<'_, T>> {
-        // SAFETY: As in `is_read_only`.
-        let is_taken = unsafe { bindings::cairnfs_helper_sb_start_intwrite_trylock(self.as_ptr()) };
-        // INVARIANT: Just taken.
-        is_taken.then_some(InternalWrite { super_block: self, _not_send: PhantomData })
     }
 
     /// Whether VFS has an inode with this number in its hash: in use or not, being read, or (with names) being evicted. Does not
@@ -401,25 +321,6 @@ unsafe extern "C" fn match_number_callback(
 ) -> ffi::c_int {
     // SAFETY: The inode is in the hash, and got its number before it came there.
     (unsafe { (*inode).i_ino } == number).into()
-}
-
-/// The right to write inside the filesystem: it is not frozen meanwhile.
-///
-/// # Invariants
-///
-/// This task has taken the super block's `SB_FREEZE_FS` level.
-#[must_use = "the filesystem may be frozen when this is dropped"]
-pub struct InternalWrite<'a, T: FileSystem> {
-    super_block: &'a SuperBlock<T>,
-    /// Who takes it gives it back.
-    _not_send: PhantomData<*mut ()>,
-}
-
-impl<T: FileSystem> Drop for InternalWrite<'_, T> {
-    fn drop(&mut self) {
-        // SAFETY: By the type invariants it was taken.
-        unsafe { bindings::cairnfs_helper_sb_end_intwrite(self.super_block.as_ptr()) };
-    }
 }
 
 pub(crate) struct Table<T>(PhantomData<T>);

@@ -31,6 +31,7 @@ Launch = Callable[[Path, Path, Path], list[str]]
 OutputSink = Callable[[bytes], None]
 
 _POWER_DOWN = "reboot: Power down"
+_OWN_BREAKPOINT = "Oops: int3: 0000"
 _TAIL_LINES = 30
 
 
@@ -126,6 +127,7 @@ class Guest:
         self.console = console or self.folder / "console.log"
         self.kernel_release = ""
         self.boot_time_s = 0.0
+        self.repeated_boots = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: Channel | None = None
         self._changed = threading.Condition()
@@ -143,26 +145,50 @@ class Guest:
         self.close()
 
     def start(self) -> None:
-        """Boots the guest and waits until it answers."""
-        began = time.monotonic()
-        path = self.folder / "channel"
+        """Boots the guest and waits until it answers. A boot that the emulator broke is repeated, once."""
         try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-                listener.bind(str(path))
-                listener.listen(1)
-                self.console.touch()
-                self._process = self._spawn(path)
-                connection = self._accept(listener, began + self._boot_timeout_s)
-            self._channel = Channel(connection)
-            threading.Thread(target=self._read_channel, args=(self._channel,), daemon=True).start()
-            self.wait_until(lambda: self._hello is not None, began + self._boot_timeout_s - time.monotonic(), "boot")
-            version, self.kernel_release = self._hello or (0, "")
-            if version != VERSION:
-                raise GuestError(f"the guest speaks version {version} of the channel's protocol, not {VERSION}")
+            try:
+                self._boot()
+            except GuestDied:
+                if not self._emulator_broke_the_boot():
+                    raise
+                self.repeated_boots = 1
+                self.kill()
+                self.console.replace(self.broken_console)
+                self._boot()
         except BaseException:
             self.close()
             raise
+
+    @property
+    def broken_console(self) -> Path:
+        """The console of a boot that was repeated."""
+        return self.console.with_suffix(".broken.log")
+
+    def _boot(self) -> None:
+        began = time.monotonic()
+        self._channel, self._closed_because = None, None
+        path = self.folder / "channel"
+        path.unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+            listener.bind(str(path))
+            listener.listen(1)
+            self.console.touch()
+            self._process = self._spawn(path)
+            connection = self._accept(listener, began + self._boot_timeout_s)
+        self._channel = Channel(connection)
+        threading.Thread(target=self._read_channel, args=(self._channel,), daemon=True).start()
+        self.wait_until(lambda: self._hello is not None, began + self._boot_timeout_s - time.monotonic(), "boot")
+        version, self.kernel_release = self._hello or (0, "")
+        if version != VERSION:
+            raise GuestError(f"the guest speaks version {version} of the channel's protocol, not {VERSION}")
         self.boot_time_s = time.monotonic() - began
+
+    def _emulator_broke_the_boot(self) -> bool:
+        """Whether the kernel died of a breakpoint of its own before its first program ran: QEMU before 8.1 may go on with a
+        stale translation of code that another processor of the guest has just patched (accel/tcg, "Always lock pages before
+        translation"). No module of ours is loaded by then."""
+        return self._hello is None and _OWN_BREAKPOINT in self.console.read_text(errors="replace")
 
     def _spawn(self, channel: Path) -> subprocess.Popen[bytes]:
         command = self._launch(self.folder, channel, self.console)
@@ -296,7 +322,8 @@ class Guest:
         except ProtocolError as error:
             reason = str(error)
         with self._changed:
-            self._closed_because = reason
+            if self._channel is channel:
+                self._closed_because = reason
             self._changed.notify_all()
 
     # The kernel's log -------------------------------------------------------------------------------------------

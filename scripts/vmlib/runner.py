@@ -130,6 +130,8 @@ class Runner:
                     self._report(TestResult(pending.popleft().name, problems=[f"the guest did not boot: {error}"]))
                 return
             self.result.boot_time_s += guest.boot_time_s
+            if guest.repeated_boots:
+                self._printer.comment(f"the emulator broke a boot, which was repeated: {guest.broken_console}")
             with_log = BootedGuest(guest, config)
             try:
                 self._use_guest(with_log, pending)

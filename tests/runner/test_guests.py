@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vmlib.discovery import find_tests
 from vmlib.environment import REPOSITORY, Environment
+from vmlib.guest import Guest, GuestDied
 from vmlib.report import RunResult, TapPrinter, TestResult
 from vmlib.runner import Runner
 
@@ -133,3 +134,27 @@ class Guests(unittest.TestCase):
         self.assertEqual(bad & GOOD_FIXTURES, set())
         self.assertGreaterEqual(self.result.failed, len(bad))
         self.assertEqual(self.text.splitlines()[-1], f"1..{len(self.result.tests)}")
+
+
+class BrokenBoots(unittest.TestCase):
+    """Guests whose kernel dies before its first program, played by a shell."""
+
+    def boots_until_given_up(self, last_words: str) -> tuple[int, Guest]:
+        boots = []
+
+        def launch(_folder: Path, _channel: Path, console: Path) -> list[str]:
+            boots.append(console)
+            return ["/bin/sh", "-c", 'echo "$1" >>"$2"', "sh", last_words, str(console)]
+
+        guest = Guest(launch, boot_timeout_s=10.0)
+        self.assertRaises(GuestDied, guest.start)
+        self.assertFalse(guest.folder.exists())
+        return len(boots), guest
+
+    def test_a_boot_that_the_emulator_broke_is_repeated_once(self) -> None:
+        boots, guest = self.boots_until_given_up("Oops: int3: 0000 [#1] SMP")
+        self.assertEqual((boots, guest.repeated_boots), (2, 1))
+
+    def test_no_other_death_is_overlooked(self) -> None:
+        boots, guest = self.boots_until_given_up("Oops: general protection fault")
+        self.assertEqual((boots, guest.repeated_boots), (1, 0))

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Making the orphan index longer, when an operation finds all of its slots in use.
+//! The orphan index: reading it at mount, and making it longer when an operation finds all of its slots in use.
 //!
 //! An operation that needs a slot and finds none fails with [`Error::NoSpace`] and leaves no trace, and the index says that it is
 //! full ([`crate::orphans::Orphans::is_full`]). Its caller then opens a handle for [`grow`], closes it, and does the operation again.
@@ -13,15 +13,38 @@
 //! closed, that they come one at a time.
 
 use super::touch_content;
-use crate::blocks::ChangeBlocks as _;
+use crate::blocks::{ChangeBlocks as _, ReadBlocks};
 use crate::error::{Error, Result};
 use crate::extent_map;
 use crate::format::extent::Extent;
 use crate::format::inode::ORPHAN_INDEX;
 use crate::format::item::Operation;
-use crate::format::BlockKind;
-use crate::handle::Handle;
-use crate::units::{blocks_for_bytes, BlockNo, FileBlock, InodeNo, BLOCK_BYTES};
+use crate::format::orphan::SLOTS_PER_BLOCK;
+use crate::format::{BlockKind, Stamp};
+use crate::handle::{Environment, Handle};
+use crate::space::choose::Groups;
+use crate::units::{blocks_for_bytes, BlockNo, FileBlock, InodeNo, OrphanSlot, BLOCK_BYTES, BLOCK_SHIFT};
+
+/// Reads the index at mount: its orphans, and its blocks, which the journal keeps. Before the first handle.
+pub fn load<E: Environment + ReadBlocks>(mounted: &E, index: InodeNo) -> Result {
+    let geometry = *Groups::geometry(mounted);
+    let index = mounted.read_inode(index)?;
+    let now_ns = mounted.platform().now_ns();
+    for place in 0..index.core.size_bytes >> BLOCK_SHIFT {
+        let found = extent_map::next_from(mounted, &index, FileBlock(place))?;
+        let extent = found.filter(|extent| extent.file_block.0 <= place).ok_or(Error::NotFound)?;
+        let within = place.saturating_sub(extent.file_block.0);
+        let block = BlockNo(extent.block.0.saturating_add(within));
+        let (owner, filesystem_id) = (index.number().0, geometry.filesystem_id);
+        let content =
+            mounted.read_block(&Stamp { kind: BlockKind::OrphanIndex, block, owner, filesystem_id })?;
+        mounted.with_orphans(&mut |orphans| orphans.add_block(&geometry, block, &content, now_ns))?;
+        let first_slot = OrphanSlot((place as u32).saturating_mul(SLOTS_PER_BLOCK));
+        mounted
+            .with_journal(&mut |journal| journal.add_orphan_block(block, first_slot, content.try_clone()?))?;
+    }
+    Ok(())
+}
 
 /// Adds an empty block to the index. The reserve pays for it: what needs it makes space in the end.
 pub fn grow(handle: &mut Handle<'_>) -> Result {

@@ -51,7 +51,9 @@ fn apply(pending: &mut Pending, table: &mut Table, step: &Step, next_place: &mut
     match *step {
         Step::Delay(start, blocks) => {
             let is_free = (start..start + blocks).all(|block| !table.contains_key(&block));
+            let charge = pending.charge() + if is_free { pending.charge_for(blocks) } else { 0 };
             assert_eq!(pending.delay(FileBlock(start), blocks).is_ok(), is_free);
+            assert_eq!(pending.charge(), charge);
             if is_free {
                 table.extend((start..start + blocks).map(|block| (block, None)));
             }

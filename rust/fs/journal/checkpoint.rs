@@ -18,6 +18,7 @@ use cairnfs_core::device::Device as _;
 use cairnfs_core::error::{Error, Result};
 use cairnfs_core::journal::checkpoint::{HomeUnit, HomeWrite};
 use cairnfs_core::memory::{List, Shared};
+use cairnfs_core::space::choose;
 use cairnfs_core::units::BlockNo;
 use cairnfs_linux::memory_scope::without_filesystem_reclaim;
 use cairnfs_linux::platform::Kernel;
@@ -119,7 +120,7 @@ impl Mounted {
                     self.metadata.note_home_write(*block, Some(&content));
                 }
                 if let Some(freed) = settled.release {
-                    outcome = outcome.and(self.give_back(*block, freed));
+                    outcome = outcome.and(choose::release_run(self, *block, freed));
                 }
             }
         }

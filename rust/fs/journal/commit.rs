@@ -23,11 +23,11 @@ use cairnfs_core::error::{Error, Result};
 use cairnfs_core::format::journal::HEADER_BLOCKS;
 use cairnfs_core::journal::commit::{Commit, CommitRequest, CommitSpace, Ending, NoCommit};
 use cairnfs_core::journal::flush::FlushMark;
-use cairnfs_core::journal::transaction::{Freed, Logged};
+use cairnfs_core::journal::transaction::Logged;
 use cairnfs_core::memory::{Buffer, OrderedMap};
 use cairnfs_core::platform::Platform as _;
 use cairnfs_core::space::choose;
-use cairnfs_core::units::{BlockNo, TransactionId, BLOCK_BYTES};
+use cairnfs_core::units::{TransactionId, BLOCK_BYTES};
 use cairnfs_linux::block_device::WriteFlags;
 use cairnfs_linux::memory_scope::without_filesystem_reclaim;
 use cairnfs_linux::platform::{monotonic_ns, Kernel};
@@ -248,14 +248,9 @@ impl Mounted {
     fn give_back_released(&self) -> Result {
         while let Some(mut released) = self.journaling.locked(|state| state.journal.take_released()) {
             while let Some((start, freed)) = released.pop_first() {
-                self.give_back(start, freed)?;
+                choose::release_run(self, start, freed)?;
             }
         }
         Ok(())
-    }
-
-    /// A run whose free has become durable may be taken again.
-    pub(crate) fn give_back(&self, start: BlockNo, freed: Freed) -> Result {
-        choose::release_run(self, start, freed)
     }
 }

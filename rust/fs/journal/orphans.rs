@@ -13,65 +13,40 @@
 
 use crate::module::Cairnfs;
 use crate::mounted::Mounted;
-use cairnfs_core::error::{Error, Result};
-use cairnfs_core::format::orphan::{OrphanKind, SLOTS_PER_BLOCK};
-use cairnfs_core::format::{BlockKind, Stamp};
+use cairnfs_core::error::Result;
+use cairnfs_core::format::orphan::OrphanKind;
 use cairnfs_core::handle::Environment as _;
 use cairnfs_core::journal::ring::Class;
 use cairnfs_core::operation::{data, remove, reservation};
-use cairnfs_core::orphans::OrphanKey;
-use cairnfs_core::platform::Platform as _;
-use cairnfs_core::units::{BlockNo, FileBlock, InodeNo, OrphanSlot, BLOCK_SHIFT};
+use cairnfs_core::orphans::{OrphanKey, Orphans};
+use cairnfs_core::units::InodeNo;
 use cairnfs_linux::memory_scope::without_filesystem_reclaim;
-use cairnfs_linux::platform::Kernel;
 use cairnfs_linux::super_block::SuperBlock;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-const KINDS: [OrphanKind; 2] = [OrphanKind::Inode, OrphanKind::Truncate];
-
 impl Mounted {
-    /// Reads the index on the device; once, before the first handle.
-    pub(crate) fn load_orphans(&self) -> Result {
+    /// Works on whatever orphans the inode is.
+    fn with_orphans_of(&self, number: InodeNo, mut action: impl FnMut(&mut Orphans, OrphanKey)) {
         without_filesystem_reclaim(|| {
-            let index = self.read_inode(self.orphan_inode)?;
-            let now_ns = Kernel.now_ns();
-            for place in 0..index.core.size_bytes >> BLOCK_SHIFT {
-                let found = cairnfs_core::extent_map::next_from(self, &index, FileBlock(place))?;
-                let extent = found.filter(|extent| extent.file_block.0 <= place).ok_or(Error::NotFound)?;
-                let offset = place.saturating_sub(extent.file_block.0);
-                let block = BlockNo(extent.block.0.saturating_add(offset));
-                let stamp = Stamp {
-                    kind: BlockKind::OrphanIndex,
-                    block,
-                    owner: self.orphan_inode.0,
-                    filesystem_id: self.metadata.layout().filesystem_id,
-                };
-                let content = self.read_block(&stamp)?;
-                self.orphans.lock().add_block(self.metadata.layout(), block, &content, now_ns)?;
-                let first_slot = OrphanSlot((place as u32).saturating_mul(SLOTS_PER_BLOCK));
-                let copy = content.try_clone()?;
-                self.journaling.locked(|state| state.journal.add_orphan_block(block, first_slot, copy))?;
+            let mut orphans = self.orphans.lock();
+            for kind in [OrphanKind::Inode, OrphanKind::Truncate] {
+                if let Ok(key) = OrphanKey::of(self.metadata.layout(), kind, number) {
+                    action(&mut orphans, key);
+                }
             }
-            Ok(())
-        })
+        });
     }
 
     /// The inode is in memory: whatever it is an orphan for, nobody else does it. Inside the handle that makes it one.
     pub(crate) fn hold_orphan(&self, number: InodeNo) {
-        for kind in KINDS {
-            if let Ok(key) = OrphanKey::of(self.metadata.layout(), kind, number) {
-                without_filesystem_reclaim(|| self.orphans.lock().hold(key));
-            }
-        }
+        self.with_orphans_of(number, |orphans, key| orphans.hold(key));
     }
 
     /// As [`Mounted::hold_orphan`], for an inode that comes into memory: when its orphan is being removed, behind that.
     pub(crate) fn hold_found_orphan(&self, number: InodeNo) {
-        let is_free = KINDS.into_iter().any(|kind| {
-            let key = OrphanKey::of(self.metadata.layout(), kind, number);
-            key.is_ok_and(|key| {
-                without_filesystem_reclaim(|| self.orphans.lock().get(key).is_some_and(|orphan| !orphan.held))
-            })
+        let mut is_free = false;
+        self.with_orphans_of(number, |orphans, key| {
+            is_free |= orphans.get(key).is_some_and(|orphan| !orphan.held);
         });
         if is_free {
             let _nobody_removes = self.orphan_remover.lock();
@@ -93,11 +68,7 @@ impl Mounted {
     /// VFS has let go of the inode.
     pub(crate) fn inode_is_gone(&self, number: InodeNo) {
         let mut is_orphan = false;
-        for kind in KINDS {
-            if let Ok(key) = OrphanKey::of(self.metadata.layout(), kind, number) {
-                is_orphan |= without_filesystem_reclaim(|| self.orphans.lock().let_go(key));
-            }
-        }
+        self.with_orphans_of(number, |orphans, key| is_orphan |= orphans.let_go(key));
         if is_orphan {
             self.journaling.orphans_wanted.signal();
         }

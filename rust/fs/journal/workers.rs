@@ -39,9 +39,32 @@ struct Duty {
     work: fn(&Mounted),
 }
 
-fn start(mounted: &Arc<Mounted>, duty: Duty) -> Result<Thread> {
+static COMMIT: Duty = Duty {
+    name: c_str!("cairnfs-commit"),
+    event: |mounted| &mounted.journaling.commit_wanted,
+    ends: |mounted| &mounted.stopping,
+    interval_s: |mounted| mounted.settings.commit_interval_s(),
+    work: Mounted::commit_unasked,
+};
+
+static CHECKPOINT: Duty = Duty {
+    name: c_str!("cairnfs-home"),
+    event: |mounted| &mounted.journaling.checkpoint_wanted,
+    ends: |mounted| &mounted.stopping,
+    interval_s: |mounted| mounted.settings.checkpoint_interval_s(),
+    work: Mounted::checkpoint_unasked,
+};
+
+static ORPHANS: Duty = Duty {
+    name: c_str!("cairnfs-orphans"),
+    event: |mounted| &mounted.journaling.orphans_wanted,
+    ends: |mounted| &mounted.stopping_orphans,
+    interval_s: |_| ORPHANS_INTERVAL_S,
+    work: Mounted::remove_orphans_unasked,
+};
+
+fn start(mounted: &Arc<Mounted>, duty: &'static Duty) -> Result<Thread> {
     let mounted = mounted.clone();
-    let name = duty.name;
     let body = KBox::new(
         move || {
             let (event, ends) = ((duty.event)(&mounted), (duty.ends)(&mounted));
@@ -56,7 +79,7 @@ fn start(mounted: &Arc<Mounted>, duty: Duty) -> Result<Thread> {
         },
         GFP_KERNEL,
     )?;
-    Thread::run(name, body)
+    Thread::run(duty.name, body)
 }
 
 impl Mounted {
@@ -72,38 +95,12 @@ impl Mounted {
     }
 
     fn start_each(this: &Arc<Self>) -> Result {
-        let commit = start(
-            this,
-            Duty {
-                name: c_str!("cairnfs-commit"),
-                event: |mounted| &mounted.journaling.commit_wanted,
-                ends: |mounted| &mounted.stopping,
-                interval_s: |mounted| mounted.settings.commit_interval_s(),
-                work: Self::commit_unasked,
-            },
-        )?;
+        // Not under the lock, and each kept at once: what has been started is stopped when the next one fails.
+        let commit = start(this, &COMMIT)?;
         this.workers.lock().commit = Some(commit);
-        let checkpoint = start(
-            this,
-            Duty {
-                name: c_str!("cairnfs-home"),
-                event: |mounted| &mounted.journaling.checkpoint_wanted,
-                ends: |mounted| &mounted.stopping,
-                interval_s: |mounted| mounted.settings.checkpoint_interval_s(),
-                work: Self::checkpoint_unasked,
-            },
-        )?;
+        let checkpoint = start(this, &CHECKPOINT)?;
         this.workers.lock().checkpoint = Some(checkpoint);
-        let orphans = start(
-            this,
-            Duty {
-                name: c_str!("cairnfs-orphans"),
-                event: |mounted| &mounted.journaling.orphans_wanted,
-                ends: |mounted| &mounted.stopping_orphans,
-                interval_s: |_| ORPHANS_INTERVAL_S,
-                work: Self::remove_orphans_unasked,
-            },
-        )?;
+        let orphans = start(this, &ORPHANS)?;
         this.workers.lock().orphans = Some(orphans);
         Ok(())
     }

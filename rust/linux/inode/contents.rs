@@ -6,7 +6,7 @@ use super::Inode;
 use crate::file_system_type::FileSystem;
 use cairnfs_bindings as bindings;
 use core::marker::PhantomData;
-use kernel::error::{to_result, Error, Result};
+use kernel::error::{to_result, Result};
 
 /// The inode of a folio's file.
 ///
@@ -112,12 +112,6 @@ impl<T: FileSystem> Inode<T> {
     pub fn wait_for_direct_io(&self) {
         // SAFETY: As in `write_and_wait`.
         unsafe { bindings::inode_dio_wait(self.as_ptr()) };
-    }
-
-    /// Has the next fsync(2) of each open file fail. No locks are needed.
-    pub fn set_write_error(&self, error: Error) {
-        // SAFETY: As in `write_and_wait`; any context may do this.
-        unsafe { bindings::cairnfs_helper_mapping_set_error(self.mapping(), error.to_errno()) };
     }
 }
 

@@ -134,7 +134,8 @@ impl Machine {
         self.slots[index].disk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Cuts the power of all disks. `in_flight` arrived unanswered at one of them.
+    /// Cuts the power of all disks. `in_flight` arrived unanswered at one of them. Nobody is told before the last disk is off:
+    /// a guest that sees one of its disks gone must not get answers from another.
     pub fn cut(&self, seed: Seed, in_flight: Option<(usize, Vec<Change>)>) -> Result<Answer, MachineError> {
         let (at, mut in_flight) = in_flight.map_or((None, Vec::new()), |(at, list)| (Some(at), list));
         let mut reports = serde_json::Map::new();
@@ -142,9 +143,9 @@ impl Machine {
             let seed = if index == 0 { seed } else { seed.derive(index as u64) };
             let in_flight = if at == Some(index) { std::mem::take(&mut in_flight) } else { vec![] };
             let report = self.disk(index).cut(seed, in_flight)?;
-            self.hangup.hang_up(index);
             reports.insert(slot.name.clone(), json!(report));
         }
+        (0..self.slots.len()).for_each(|index| self.hangup.hang_up(index));
         Ok(Answer(reports))
     }
 
@@ -259,4 +260,40 @@ fn status(disk: &Disk) -> Answer {
         "cut_armed": disk.has_armed_cut(),
         "last_cut": disk.last_cut(),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::DiskOptions;
+    use std::sync::{Arc, OnceLock, Weak};
+
+    #[derive(Default)]
+    struct Seen {
+        machine: OnceLock<Weak<Machine>>,
+        all_were_off: Mutex<Vec<bool>>,
+    }
+
+    /// Notes whether all disks were off whenever connections are closed.
+    struct Witness(Arc<Seen>);
+
+    impl Hangup for Witness {
+        fn hang_up(&self, _disk: usize) {
+            let machine = self.0.machine.get().and_then(Weak::upgrade).unwrap();
+            let mut disks = 0..machine.slots.len();
+            let all_off = disks.all(|index| machine.disk(index).last_cut().is_some());
+            self.0.all_were_off.lock().unwrap().push(all_off);
+        }
+    }
+
+    #[test]
+    fn all_disks_are_off_before_the_first_connection_closes() {
+        let seen = Arc::new(Seen::default());
+        let disk = |name: &str| (name.to_owned(), Disk::in_memory(1 << 20, DiskOptions::default()));
+        let hangup = Box::new(Witness(Arc::clone(&seen)));
+        let machine = Arc::new(Machine::new(["a", "b"].map(disk).into(), hangup));
+        seen.machine.set(Arc::downgrade(&machine)).unwrap();
+        machine.cut(Seed(1), None).unwrap();
+        assert_eq!(*seen.all_were_off.lock().unwrap(), [true, true]);
+    }
 }

@@ -6,6 +6,7 @@ use crate::{lock, Volume};
 use cairnfs_core::error::{Error, Result};
 use cairnfs_core::journal::checkpoint::{HomeUnit, HomeWrite};
 use cairnfs_core::memory::Shared;
+use cairnfs_core::space::choose;
 use cairnfs_core::units::BlockNo;
 
 impl Volume<'_> {
@@ -68,7 +69,7 @@ impl Volume<'_> {
                     lock(&self.cache).note_home_write(*block, Some(&content));
                 }
                 if let Some(freed) = settled.release {
-                    self.give_back(*block, freed)?;
+                    choose::release_run(self, *block, freed)?;
                 }
             }
         }

@@ -9,10 +9,10 @@ use cairnfs_core::error::{Error, Result};
 use cairnfs_core::format::journal::HEADER_BLOCKS;
 use cairnfs_core::handle::Environment as _;
 use cairnfs_core::journal::commit::{Commit, CommitRequest, CommitSpace, Ending, NoCommit};
-use cairnfs_core::journal::transaction::{Freed, Logged};
+use cairnfs_core::journal::transaction::Logged;
 use cairnfs_core::memory::{Buffer, OrderedMap};
 use cairnfs_core::space::choose;
-use cairnfs_core::units::{BlockNo, TransactionId, BLOCK_BYTES};
+use cairnfs_core::units::{TransactionId, BLOCK_BYTES};
 use std::sync::PoisonError;
 
 /// A commit whose records have been made and sealed, but not all written.
@@ -138,14 +138,9 @@ impl Volume<'_> {
                 return Ok(());
             };
             while let Some((start, freed)) = released.pop_first() {
-                self.give_back(start, freed)?;
+                choose::release_run(self, start, freed)?;
             }
         }
-    }
-
-    /// Blocks whose free is durable go back to their group.
-    pub(crate) fn give_back(&self, start: BlockNo, freed: Freed) -> Result {
-        choose::release_run(self, start, freed)
     }
 
     /// Whether there is an orphan that could be removed.

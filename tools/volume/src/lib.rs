@@ -20,9 +20,7 @@ use cairnfs_core::device::Device;
 use cairnfs_core::directory::hash::HashKey;
 use cairnfs_core::error::{Error, Result};
 use cairnfs_core::format::group::Geometry;
-use cairnfs_core::format::orphan::SLOTS_PER_BLOCK;
 use cairnfs_core::format::superblock::{self, RecoveryReport, Superblock};
-use cairnfs_core::format::{BlockKind, Stamp};
 use cairnfs_core::handle::{Environment, Handle};
 use cairnfs_core::journal::flush::FlushMark;
 use cairnfs_core::journal::replay::{self, Recovered};
@@ -36,7 +34,7 @@ use cairnfs_core::platform::Platform;
 use cairnfs_core::space::group::Group;
 use cairnfs_core::space::ledger::Ledger;
 use cairnfs_core::space::Class as SpaceClass;
-use cairnfs_core::units::{BlockNo, FileBlock, GroupNo, InodeNo, OrphanSlot, TransactionId, BLOCK_BYTES};
+use cairnfs_core::units::{BlockNo, GroupNo, InodeNo, TransactionId, BLOCK_BYTES};
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -129,7 +127,7 @@ impl<'d> Volume<'d> {
         // Both copies: were the other one still clean, damage to the newer would pass for a clean journal.
         volume.write_header(false)?;
         volume.write_header(false)?;
-        volume.load_orphans()?;
+        index::load(&volume, superblock.orphan_inode)?;
         Ok(volume)
     }
 
@@ -165,28 +163,6 @@ impl<'d> Volume<'d> {
     pub fn free_blocks(&self) -> (u64, u64) {
         let ledger = lock(&self.ledger);
         (ledger.available_blocks(), ledger.available_to(SpaceClass::Normal))
-    }
-
-    fn load_orphans(&self) -> Result {
-        use cairnfs_core::blocks::ReadBlocks as _;
-        let index = self.read_inode(self.superblock.orphan_inode)?;
-        let now_ns = self.platform.now_ns();
-        for place in 0..index.core.size_bytes / BLOCK_BYTES as u64 {
-            let found = cairnfs_core::extent_map::next_from(self, &index, FileBlock(place))?;
-            let extent = found.filter(|extent| extent.file_block.0 <= place).ok_or(Error::NotFound)?;
-            let block = BlockNo(extent.block.0 + (place - extent.file_block.0));
-            let stamp = Stamp {
-                kind: BlockKind::OrphanIndex,
-                block,
-                owner: index.number().0,
-                filesystem_id: self.geometry().filesystem_id,
-            };
-            let content = self.read_block(&stamp)?;
-            lock(&self.orphans).add_block(&self.geometry, block, &content, now_ns)?;
-            let first_slot = OrphanSlot(place as u32 * SLOTS_PER_BLOCK);
-            self.journal().add_orphan_block(block, first_slot, content.try_clone()?)?;
-        }
-        Ok(())
     }
 
     /// Does `work` in a handle that reserves `worst`, and closes it. Makes room in the journal first when it is full, and
