@@ -10,7 +10,7 @@
 #   bindgen-<version>/bin/bindgen
 #   virtme-ng-<version>/bin/vng             a Python venv
 #   kernel-<version>-<flavour>-<key>/       a kernel build tree; the key covers fragment, rustc, bindgen, C compiler
-#   target/                                 cargo's target directory for tools and tests
+#   target-<key>/                           cargo's target directory for tools and tests
 #   logs/                                   the full output of every step of set-up
 #
 # An entry counts only when it holds the file .complete, written last: an interrupted step leaves none and is redone.

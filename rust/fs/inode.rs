@@ -61,7 +61,7 @@ pub(crate) struct InodeData {
     /// The block, plus one, that the newest truncation cut into, and the transaction with it. 0: none.
     cut_block: AtomicU64,
     cut_in: AtomicU64,
-    /// The file was cut to nothing, and has been written to since: what replaces its contents goes out when it is closed.
+    /// The file was cut to nothing: what replaces its contents goes out when it is closed.
     pub(crate) was_emptied: AtomicBool,
     /// The transaction with its newest change: what fsync waits for. 0: everything is durable.
     changed_in: AtomicU64,

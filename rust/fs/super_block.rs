@@ -107,6 +107,8 @@ impl super_block::Operations for Cairnfs {
 
     fn sync_fs(super_block: &SuperBlock<Self>, wait: bool) -> Result {
         let mounted = super_block.data();
+        // As in fsync: after a failure nobody is told that all is well.
+        mounted.check_journal().map_err(|error| mounted.errno(error))?;
         if !mounted.writing.load(Ordering::Acquire) {
             return Ok(());
         }

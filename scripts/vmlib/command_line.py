@@ -144,7 +144,7 @@ def _run(arguments: argparse.Namespace) -> int:
                 guest.run(["modprobe", "cairnfs"], timeout_s=60, check=True)
             program = guest.start_program(
                 arguments.program,
-                environment=machines.test_environment(config),
+                environment=machines.test_environment(environment, config),
                 on_output=_writer(sys.stdout.buffer),
                 on_error_output=_writer(sys.stderr.buffer),
             )

@@ -32,6 +32,7 @@ OutputSink = Callable[[bytes], None]
 
 _POWER_DOWN = "reboot: Power down"
 _OWN_BREAKPOINT = "Oops: int3: 0000"
+_REPEATED_BOOTS_MAX = 3
 _TAIL_LINES = 30
 
 
@@ -145,24 +146,28 @@ class Guest:
         self.close()
 
     def start(self) -> None:
-        """Boots the guest and waits until it answers. A boot that the emulator broke is repeated, once."""
+        """Boots the guest and waits until it answers. A boot that the emulator broke is repeated, a few times at most."""
         try:
-            try:
-                self._boot()
-            except GuestDied:
-                if not self._emulator_broke_the_boot():
-                    raise
-                self.repeated_boots = 1
+            while not self._boots():
+                self.repeated_boots += 1
                 self.kill()
                 self.console.replace(self.broken_console)
-                self._boot()
         except BaseException:
             self.close()
             raise
 
+    def _boots(self) -> bool:
+        try:
+            self._boot()
+        except GuestDied:
+            if self.repeated_boots == _REPEATED_BOOTS_MAX or not self._emulator_broke_the_boot():
+                raise
+            return False
+        return True
+
     @property
     def broken_console(self) -> Path:
-        """The console of a boot that was repeated."""
+        """The console of the last boot that was repeated."""
         return self.console.with_suffix(".broken.log")
 
     def _boot(self) -> None:

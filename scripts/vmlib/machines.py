@@ -166,14 +166,16 @@ def tests_path(config: MachineConfig) -> str:
     return f"{virtme.SHARE}/tests" if config.host_userland else initramfs.GUEST_TESTS
 
 
-def test_environment(config: MachineConfig) -> dict[str, str]:
+def test_environment(environment: Environment, config: MachineConfig) -> dict[str, str]:
     """What a guest test finds in its environment."""
     names = [f"/dev/vd{letter}" for letter, _ in zip("abcdefghijklmnop", config.disks, strict=False)]
-    environment = {"CAIRNFS_DISKS": " ".join(names), "CAIRNFS_TESTS": tests_path(config)}
+    found = {"CAIRNFS_DISKS": " ".join(names), "CAIRNFS_TESTS": tests_path(config)}
+    if environment.flavour == "debug":
+        found["CAIRNFS_LOAD_DIVISOR"] = "10"
     if config.host_userland:
-        environment["PATH"] = f"{virtme.SHARE}/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-        environment["CAIRNFS_MODULES"] = f"{virtme.SHARE}/modules"
+        found["PATH"] = f"{virtme.SHARE}/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        found["CAIRNFS_MODULES"] = f"{virtme.SHARE}/modules"
     else:
-        environment["PATH"] = "/bin:/sbin:/usr/bin:/usr/sbin"
-        environment["CAIRNFS_MODULES"] = "/lib/modules/current"
-    return environment
+        found["PATH"] = "/bin:/sbin:/usr/bin:/usr/sbin"
+        found["CAIRNFS_MODULES"] = "/lib/modules/current"
+    return found

@@ -131,7 +131,7 @@ class Runner:
                 return
             self.result.boot_time_s += guest.boot_time_s
             if guest.repeated_boots:
-                self._printer.comment(f"the emulator broke a boot, which was repeated: {guest.broken_console}")
+                self._printer.comment(f"the emulator broke {guest.repeated_boots} boots, which were repeated: {guest.broken_console}")
             with_log = BootedGuest(guest, config)
             try:
                 self._use_guest(with_log, pending)
@@ -175,7 +175,7 @@ class Runner:
         try:
             program = guest.start_program(
                 [f"{machines.tests_path(booted.config)}/{test.path.relative_to(test.machine.tests_folder)}"],
-                environment=machines.test_environment(booted.config),
+                environment=machines.test_environment(self._environment, booted.config),
                 on_output=output.feed,
                 on_error_output=errors.feed,
             )

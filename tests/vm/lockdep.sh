@@ -11,7 +11,7 @@
 # does not come to: Mounted::orphan_index is for an index that is full.
 LOCKS="InodeData::state InodeData::state/1 Mounted::groups GroupCell::group Journaling::state Mounted::ledger Mounted::orphans
 	Mounted::checkpointer Mounted::orphan_remover Mounted::superblock Mounted::workers Mounted::statistics Metadata::cache
-	Metadata::header_marks super_block::Weak"
+	Metadata::header_marks"
 
 # Two of the pairs that are always taken so: the outer one, the inner one.
 ORDERS="InodeData::state>GroupCell::group GroupCell::group>Journaling::state"

@@ -6,7 +6,7 @@
 //! clean, damage to the other would pass for a clean journal). Ending: everything goes home, a clean header, then the
 //! superblock with the totals. A crash between any two of these leaves a journal that is replayed, if need be with nothing in it.
 //!
-//! Locks: `superblock` is held while its pair is written; the journal mutex is taken inside, for a moment.
+//! Locks: `superblock` is held while its pair is written; the journal mutex for a moment, before.
 
 #![forbid(unsafe_code)]
 

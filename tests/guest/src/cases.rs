@@ -7,8 +7,10 @@ use std::error::Error;
 use std::fmt;
 use std::fs;
 use std::io;
+use std::ops::Div;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::LazyLock;
 use std::time::Instant;
 
 use anyhow::{bail, ensure, Context, Result};
@@ -55,6 +57,17 @@ impl Scene<'_> {
     pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.folder.join(name)
     }
+}
+
+/// How much of `full` a heavy load is to do: a part of it where the runner asks for less (CAIRNFS_LOAD_DIVISOR), as it does on
+/// kernels that check every access. Never nothing.
+#[must_use]
+pub fn share<T: From<u8> + Div<Output = T> + Ord>(full: T) -> T {
+    static DIVISOR: LazyLock<u8> = LazyLock::new(|| {
+        let asked = std::env::var("CAIRNFS_LOAD_DIVISOR").ok();
+        asked.and_then(|text| text.parse().ok()).filter(|divisor| *divisor > 0).unwrap_or(1)
+    });
+    (full / T::from(*DIVISOR)).max(T::from(1))
 }
 
 /// The reason why a case cannot be tried here, as its error.

@@ -1,6 +1,6 @@
 //! The oracle: whether what a cut left is what may be there.
 //!
-//! The contract (docs/design.md) gives it three rules.
+//! The contract (docs/crash-contract.md) gives it three rules.
 //!
 //! * Order: the journal is one line, so names and attributes of each thread are those after some number k of its
 //!   operations, and no operation of another thread survives that began when one that did not had returned.

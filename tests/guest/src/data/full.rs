@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 use super::helper::Helper;
 use super::pattern::{bytes, file_holds, same};
-use crate::cases::{equal, Case, Scene};
+use crate::cases::{equal, share, Case, Scene};
 use crate::filesystem::{drop_caches, truncate};
 use crate::status::{names_in, status_of};
 
@@ -23,7 +23,7 @@ pub(super) const CASES: &[Case] = &[
     Case::new("one file fills the disk, and what was accepted is kept", one_file),
     Case::new("at 100 %: what must work, works", at_100_percent),
     Case::new("20 times: remove, and write again at once", remove_and_write),
-    Case::new("small files until ENOSPC, three times", small_files),
+    Case::new("small files until ENOSPC, time after time", small_files),
     Case::new("inodes and names run out: mkdir, symlink, mknod", names_run_out),
     Case::new("four threads fill the disk", threads),
     Case::new("holes cannot be filled", holes),
@@ -205,7 +205,7 @@ fn make_small_files(folder: &Path, seed: u64) -> Result<u64> {
 fn small_files(scene: &Scene<'_>) -> Result<()> {
     with_space_back(scene, || {
         let mut counts = Vec::new();
-        for round in 0..3 {
+        for round in 0..share(3).max(2) {
             let folder = scene.path(round.to_string());
             fs::create_dir(&folder)?;
             let count = make_small_files(&folder, round * 100_000)?;

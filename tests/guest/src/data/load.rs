@@ -12,17 +12,20 @@ use rand_chacha::ChaCha8Rng;
 use sha2::{Digest as _, Sha256};
 
 use super::pattern::bytes;
-use crate::cases::{needs_a_disk, Case, Scene};
+use crate::cases::{needs_a_disk, share, Case, Scene};
 use crate::filesystem::drop_caches;
 use crate::status::digest_of;
 
 pub(super) const CASES: &[Case] = &[
-    Case::new("four threads write 200 files in every way", parallel_load),
+    Case::new("four threads write files in every way", parallel_load),
     Case::new("short-lived files beside lasting ones", short_lived),
 ];
 
 const THREADS: u64 = 4;
-const FILES: u64 = 50;
+
+fn files() -> u64 {
+    share(50)
+}
 
 /// A file and the digest of what it must hold.
 type Written = (PathBuf, [u8; 32]);
@@ -110,9 +113,9 @@ fn parallel_load(scene: &Scene<'_>) -> Result<()> {
                 write_file(&path, thread * 1_000 + number).with_context(|| path.display().to_string())?;
             Ok((path, digest))
         };
-        (0..FILES).map(file).collect()
+        (0..files()).map(file).collect()
     })?;
-    ensure!(written.len() as u64 == THREADS * FILES, "{} files", written.len());
+    ensure!(written.len() as u64 == THREADS * files(), "{} files", written.len());
     compare_everywhere(scene, &written)
 }
 
@@ -120,7 +123,7 @@ fn short_lived(scene: &Scene<'_>) -> Result<()> {
     needs_a_disk(scene)?;
     let written = in_threads(|thread| {
         let mut kept = Vec::new();
-        for number in 0..2 * FILES {
+        for number in 0..2 * files() {
             let seed = 50_000 + thread * 1_000 + number;
             let path = scene.path(format!("{thread}-{number}"));
             let digest = write_file(&path, seed)?;

@@ -12,7 +12,7 @@ use vmap::{Flush, Map, MapMut};
 
 use super::helper::Helper;
 use super::pattern::{bytes, file_holds, same};
-use crate::cases::{equal, needs_a_disk, Case, Scene, Skip};
+use crate::cases::{equal, needs_a_disk, share, Case, Scene, Skip};
 use crate::filesystem::{drop_caches, Kind};
 use crate::shutdown::{shut_down_and_recover, Mode};
 use crate::status::status_of;
@@ -202,7 +202,7 @@ fn random(scene: &Scene<'_>) -> Result<()> {
     let mut map = shared(&file)?;
     let mut model = vec![0; BYTES];
     let mut random = ChaCha8Rng::seed_from_u64(5);
-    for step in 0..3_000_u64 {
+    for step in 0..share(3_000_u64) {
         let length = random.random_range(1..9_000);
         let place = random.random_range(0..BYTES - length);
         let new = bytes(step, 0, length);

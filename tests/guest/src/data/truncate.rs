@@ -9,14 +9,14 @@ use rustix::fs::{ftruncate, open, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::pattern::{bytes, file_holds, Model};
-use crate::cases::{equal, refused, Case, Scene};
+use crate::cases::{equal, refused, share, Case, Scene};
 use crate::filesystem::{drop_caches, truncate};
 use crate::status::status_of;
 
 pub(super) const CASES: &[Case] = &[
     Case::new("4096, 100, 8192 shows zeros", cut_and_grown),
     Case::new("every pair of sizes around edges", pairs),
-    Case::new("a thousand random truncations and writes", random),
+    Case::new("random truncations and writes", random),
     Case::new("truncation gives blocks back", blocks_come_back),
     Case::new("a large file, cut down step by step", steps),
     Case::new("truncation while it is written back", while_written),
@@ -71,7 +71,7 @@ fn pairs(scene: &Scene<'_>) -> Result<()> {
 fn random(scene: &Scene<'_>) -> Result<()> {
     let mut random = ChaCha8Rng::seed_from_u64(11);
     let mut model = Model::create(&scene.path("file"), 11)?;
-    for step in 0..1_000 {
+    for step in 0..share(1_000) {
         match random.random_range(0..10) {
             0..4 => model.truncate(random.random_range(0..200_000))?,
             4..9 => model.write(random.random_range(0..190_000), random.random_range(1..20_000))?,

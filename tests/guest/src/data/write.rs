@@ -10,7 +10,7 @@ use rustix::io::{pread, preadv, pwritev, readv, writev, Errno};
 
 use super::helper::Helper;
 use super::pattern::{bytes, file_holds, same, Model};
-use crate::cases::{equal, refused, Case, Scene};
+use crate::cases::{equal, refused, share, Case, Scene};
 use crate::filesystem::drop_caches;
 use crate::status::status_of;
 
@@ -100,20 +100,21 @@ fn append(scene: &Scene<'_>) -> Result<()> {
 }
 
 const APPENDERS: u32 = 4;
-const RECORDS: u32 = 2_000;
+
 /// No divisor of a block: records lie across its edges.
 pub(super) const RECORD_BYTES: usize = 52;
 
 fn four_processes(scene: &Scene<'_>) -> Result<()> {
+    let records = share(2_000_u32);
     let path = scene.path("file");
     File::create(&path)?;
     let helpers: Vec<Helper> = (0..APPENDERS)
-        .map(|number| Helper::start("append", &path, &[number.to_string(), RECORDS.to_string()]))
+        .map(|number| Helper::start("append", &path, &[number.to_string(), records.to_string()]))
         .collect::<Result<_>>()?;
     helpers.into_iter().try_for_each(Helper::must_succeed)?;
     for round in ["from memory", "from the disk"] {
         let content = fs::read(&path)?;
-        equal(round, content.len(), RECORD_BYTES * (APPENDERS * RECORDS) as usize)?;
+        equal(round, content.len(), RECORD_BYTES * (APPENDERS * records) as usize)?;
         let mut next = [0; APPENDERS as usize];
         for record in content.chunks_exact(RECORD_BYTES) {
             let text = String::from_utf8_lossy(record);
@@ -126,7 +127,7 @@ fn four_processes(scene: &Scene<'_>) -> Result<()> {
             );
             next[number] += 1;
         }
-        equal(round, next, [RECORDS; APPENDERS as usize])?;
+        equal(round, next, [records; APPENDERS as usize])?;
         drop_caches()?;
     }
     Ok(())

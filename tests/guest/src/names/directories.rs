@@ -11,12 +11,12 @@ use anyhow::{ensure, Context as _, Result};
 use rustix::fs::{mknodat, seek, FileType, Mode, RawDir, SeekFrom, CWD};
 use rustix::io::Errno;
 
-use crate::cases::{equal, needs_a_disk, refused, Case, Scene};
+use crate::cases::{equal, needs_a_disk, refused, share, Case, Scene};
 use crate::filesystem::drop_caches;
 use crate::status::{entries_of_open, names_in, open_directory, status_of, Entry};
 
 pub(super) const CASES: &[Case] = &[
-    Case::new("5,000 entries are found, listed, removed", many_entries),
+    Case::new("thousands of entries are found, listed, removed", many_entries),
     Case::new("entries come with their types", types),
     Case::new("going on at any position", positions),
     Case::new("positions outlive removals and a remount", stable_positions),
@@ -26,7 +26,9 @@ pub(super) const CASES: &[Case] = &[
     Case::new("names of all lengths come and go", mixed_lengths),
 ];
 
-const ENTRIES: usize = 5_000;
+fn entries() -> usize {
+    share(5_000)
+}
 
 fn name_of(number: usize) -> String {
     format!("entry {number} {}", "n".repeat(number % 60))
@@ -40,23 +42,23 @@ fn fill(folder: &Path, numbers: impl IntoIterator<Item = usize>) -> Result<()> {
 }
 
 fn many_entries(scene: &Scene<'_>) -> Result<()> {
-    fill(&scene.folder, 0..ENTRIES)?;
-    let mut wanted: Vec<Vec<u8>> = (0..ENTRIES).map(|number| name_of(number).into_bytes()).collect();
+    fill(&scene.folder, 0..entries())?;
+    let mut wanted: Vec<Vec<u8>> = (0..entries()).map(|number| name_of(number).into_bytes()).collect();
     wanted.sort();
     equal("names", names_in(&scene.folder)? == wanted, true)?;
     drop_caches()?;
     equal("names from the disk", names_in(&scene.folder)? == wanted, true)?;
-    for number in 0..ENTRIES {
+    for number in 0..entries() {
         ensure!(scene.path(name_of(number)).exists(), "entry {number} is not found");
         ensure!(!scene.path(format!("{} ", name_of(number))).exists(), "a name that nobody made is found");
     }
-    for number in (0..ENTRIES).filter(|number| number % 10 != 0) {
+    for number in (0..entries()).filter(|number| number % 10 != 0) {
         fs::remove_file(scene.path(name_of(number)))?;
     }
     drop_caches()?;
-    equal("names that are left", names_in(&scene.folder)?.len(), ENTRIES / 10)?;
+    equal("names that are left", names_in(&scene.folder)?.len(), entries() / 10)?;
     fill(&scene.folder, 1..100)?;
-    for number in (0..ENTRIES).filter(|number| number % 10 == 0 || *number < 100) {
+    for number in (0..entries()).filter(|number| number % 10 == 0 || *number < 100) {
         fs::remove_file(scene.path(name_of(number))).with_context(|| format!("entry {number}"))?;
     }
     ensure!(names_in(&scene.folder)?.is_empty(), "names are left");
@@ -154,7 +156,7 @@ fn stable_positions(scene: &Scene<'_>) -> Result<()> {
 }
 
 fn changing(scene: &Scene<'_>) -> Result<()> {
-    fill(&scene.folder, 0..ENTRIES)?;
+    fill(&scene.folder, 0..entries())?;
     let file = open_directory(&scene.folder)?;
     let mut buffer = Vec::with_capacity(2048);
     let mut reader = RawDir::new(&file, buffer.spare_capacity_mut());
@@ -164,29 +166,30 @@ fn changing(scene: &Scene<'_>) -> Result<()> {
     while let Some(entry) = reader.next() {
         let name = entry?.file_name().to_bytes().to_vec();
         *seen.entry(name).or_default() += 1;
-        if step < ENTRIES / 3 {
-            let gone = (step * 1_009) % (ENTRIES / 3) * 3;
+        if step < entries() / 3 {
+            let gone = (step * 1_009) % (entries() / 3) * 3;
             fs::remove_file(scene.path(name_of(gone))).with_context(|| format!("entry {gone}"))?;
             fs::write(scene.path(format!("new {step}")), "")?;
             step += 1;
         }
     }
-    equal("changes made", step, ENTRIES / 3)?;
+    equal("changes made", step, entries() / 3)?;
     let twice = seen.iter().find(|(_, count)| **count > 1);
     ensure!(twice.is_none(), "{:?} came twice", twice.map(|(name, _)| String::from_utf8_lossy(name)));
-    let stayed = |number: &usize| !number.is_multiple_of(3) || *number >= ENTRIES / 3 * 3;
-    let missed: Vec<_> = (0..ENTRIES)
+    let stayed = |number: &usize| !number.is_multiple_of(3) || *number >= entries() / 3 * 3;
+    let missed: Vec<_> = (0..entries())
         .filter(stayed)
         .filter(|number| !seen.contains_key(name_of(*number).as_bytes()))
         .collect();
     ensure!(missed.is_empty(), "{} entries that stayed were missed: {missed:?}", missed.len());
-    equal("names at the end", names_in(&scene.folder)?.len(), ENTRIES)
+    equal("names at the end", names_in(&scene.folder)?.len(), entries())
 }
 
 fn emptied(scene: &Scene<'_>) -> Result<()> {
     // As `rm -r` does it: what has been read is removed before more is read.
     fs::create_dir(scene.path("folder"))?;
-    fill(&scene.path("folder"), 0..2_000)?;
+    let entries = share(2_000);
+    fill(&scene.path("folder"), 0..entries)?;
     let file = open_directory(&scene.path("folder"))?;
     let mut buffer = Vec::with_capacity(1024);
     let mut reader = RawDir::new(&file, buffer.spare_capacity_mut());
@@ -199,7 +202,7 @@ fn emptied(scene: &Scene<'_>) -> Result<()> {
             removed += 1;
         }
     }
-    equal("removed", removed, 2_000)?;
+    equal("removed", removed, entries)?;
     fs::remove_dir(scene.path("folder"))?;
     Ok(())
 }

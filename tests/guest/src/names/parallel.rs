@@ -11,7 +11,7 @@ use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use rustix::io::Errno;
 
-use crate::cases::{equal, Case, Scene};
+use crate::cases::{equal, share, Case, Scene};
 use crate::filesystem::drop_caches;
 use crate::status::{inode_of, names_in, status_of};
 
@@ -26,7 +26,11 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 const THREADS: u32 = 8;
-const OPERATIONS: u32 = 160;
+
+/// Of each thread; divisible by 4.
+fn operations() -> u32 {
+    share(160) / 4 * 4
+}
 
 /// Runs `work` in eight threads at once; the first error is that of all.
 fn in_threads(work: impl Fn(u32) -> Result<()> + Sync) -> Result<()> {
@@ -40,7 +44,7 @@ fn in_threads(work: impl Fn(u32) -> Result<()> + Sync) -> Result<()> {
 
 fn one_directory(scene: &Scene<'_>) -> Result<()> {
     in_threads(|thread| {
-        for number in 0..OPERATIONS {
+        for number in 0..operations() {
             let (new, renamed) = (format!("{thread}-{number}-new"), format!("{thread}-{number}"));
             fs::write(scene.path(&new), &renamed)?;
             fs::rename(scene.path(&new), scene.path(&renamed))?;
@@ -52,7 +56,7 @@ fn one_directory(scene: &Scene<'_>) -> Result<()> {
     })?;
     let mut wanted: Vec<Vec<u8>> = Vec::new();
     for thread in 0..THREADS {
-        let odd = (0..OPERATIONS).filter(|number| number % 2 == 1);
+        let odd = (0..operations()).filter(|number| number % 2 == 1);
         wanted.extend(odd.map(|number| format!("{thread}-{number}").into_bytes()));
     }
     wanted.sort();
@@ -84,7 +88,7 @@ fn several_directories(scene: &Scene<'_>) -> Result<()> {
             fs::write(&place, format!("{thread}-{number}"))?;
             places.push(place);
         }
-        for _ in 0..OPERATIONS {
+        for _ in 0..operations() {
             let number = random.random_range(0..FILES);
             let place = folders[random.random_range(0..folders.len())].join(format!("{thread}-{number}"));
             fs::rename(&places[number], &place)?;
@@ -111,7 +115,7 @@ fn moving_directories(scene: &Scene<'_>) -> Result<()> {
         let mut place = folders[thread as usize].join(format!("moving {thread}"));
         fs::create_dir(&place)?;
         fs::write(place.join("file"), thread.to_string())?;
-        for _ in 0..OPERATIONS / 2 {
+        for _ in 0..operations() / 2 {
             let next = folders[random.random_range(0..folders.len())].join(format!("moving {thread}"));
             fs::rename(&place, &next)?;
             place = next;
@@ -145,24 +149,24 @@ fn exclusive(scene: &Scene<'_>) -> Result<()> {
         Err(error) => Err(error),
     };
     in_threads(|_| {
-        for number in 0..OPERATIONS {
+        for number in 0..operations() {
             let (file, folder) = (scene.path(format!("f{number}")), scene.path(format!("d{number}")));
             count(File::options().write(true).create_new(true).open(file).map(drop), &files)?;
             count(fs::create_dir(folder), &folders)?;
         }
         Ok(())
     })?;
-    equal("files made", files.into_inner(), OPERATIONS)?;
-    equal("directories made", folders.into_inner(), OPERATIONS)?;
-    equal("links", status_of(&scene.folder)?.links, 2 + OPERATIONS)?;
-    equal("names", names_in(&scene.folder)?.len(), 2 * OPERATIONS as usize)
+    equal("files made", files.into_inner(), operations())?;
+    equal("directories made", folders.into_inner(), operations())?;
+    equal("links", status_of(&scene.folder)?.links, 2 + operations())?;
+    equal("names", names_in(&scene.folder)?.len(), 2 * operations() as usize)
 }
 
 fn links(scene: &Scene<'_>) -> Result<()> {
     let file = scene.path("file");
     fs::write(&file, "x")?;
     in_threads(|thread| {
-        for number in 0..OPERATIONS {
+        for number in 0..operations() {
             fs::hard_link(&file, scene.path(format!("{thread}-{number}")))?;
             if number % 4 != 0 {
                 fs::remove_file(scene.path(format!("{thread}-{number}")))?;
@@ -170,7 +174,7 @@ fn links(scene: &Scene<'_>) -> Result<()> {
         }
         Ok(())
     })?;
-    let wanted = 1 + THREADS * OPERATIONS / 4;
+    let wanted = 1 + THREADS * operations() / 4;
     equal("links", status_of(&file)?.links, wanted)?;
     drop_caches()?;
     equal("links from the disk", status_of(&file)?.links, wanted)?;
@@ -181,7 +185,7 @@ fn always_there(scene: &Scene<'_>) -> Result<()> {
     let target = scene.path("target");
     fs::write(&target, "0 0")?;
     in_threads(|thread| {
-        for number in 0..OPERATIONS {
+        for number in 0..operations() {
             if thread % 2 == 0 {
                 let temporary = scene.path(format!("temporary {thread}"));
                 fs::write(&temporary, format!("{thread} {number}"))?;
@@ -212,7 +216,7 @@ fn one_name(scene: &Scene<'_>) -> Result<()> {
     let (folder, other) = (scene.path("folder"), scene.path("other"));
     let inner = |folder: &Path| folder.join("inner");
     in_threads(|thread| {
-        for _ in 0..OPERATIONS {
+        for _ in 0..operations() {
             match thread % 4 {
                 0 => {
                     tolerate(fs::create_dir(&folder))?;
