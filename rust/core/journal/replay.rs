@@ -25,6 +25,7 @@ use crate::units::{BlockNo, Generation, Sequence, TransactionId, BLOCK_BYTES};
 
 pub mod apply;
 pub mod chain;
+pub mod examine;
 pub mod items;
 
 use apply::Targets;
