@@ -41,6 +41,7 @@
 static const unsigned int CAIRNFS_GFP_KERNEL = (unsigned int)GFP_KERNEL;
 static const unsigned int CAIRNFS_GFP_NOFS = (unsigned int)GFP_NOFS;
 static const unsigned int CAIRNFS_SB_RDONLY = SB_RDONLY;
+static const unsigned int CAIRNFS_SB_NOSEC = SB_NOSEC;
 static const unsigned int CAIRNFS_I_NEW = I_NEW;
 static const unsigned int CAIRNFS_REQ_OP_MASK = (unsigned int)REQ_OP_MASK;
 static const unsigned int CAIRNFS_REQ_OP_READ = (unsigned int)REQ_OP_READ;

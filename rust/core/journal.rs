@@ -85,6 +85,8 @@ pub struct Journal {
     header_in_flight: bool,
     /// Groups [0, n) have been begun by somebody; the log need not know all of them yet.
     begun_groups: u32,
+    /// A clean header stands, or is on its way: no handle is let in.
+    ended: bool,
     error: Option<Error>,
     blocks: OrderedMap<BlockNo, BlockObject>,
     inodes: OrderedMap<InodeNo, InodeObject>,
@@ -116,6 +118,7 @@ impl Journal {
             header_counter: start.header_counter,
             header_in_flight: false,
             begun_groups: start.totals.initialised_groups,
+            ended: false,
             error: None,
             blocks: OrderedMap::new(),
             inodes: OrderedMap::new(),
@@ -296,15 +299,19 @@ impl Journal {
         needed.map_or_else(|| self.ring.head(), |(_, logged)| logged.first)
     }
 
-    /// The header to be written now, and to which block; a clean one says that nothing needs to be replayed, which the caller
-    /// has made true. One is written at a time: until [`Journal::end_header`] there is no other ([`Error::WouldBlock`]), for the
-    /// next one would go where the only whole one stands.
+    /// The header to be written now, and to which block. One is written at a time: until [`Journal::end_header`] there is no other
+    /// ([`Error::WouldBlock`]), for the next one would go where the only whole one stands.
+    ///
+    /// A clean one says that nothing needs to be replayed. It is refused ([`Error::WouldBlock`]) while the log holds anything or
+    /// a handle is open; from then on none is let in until another header is durable, for replay would not look at its records.
     pub fn begin_header(&mut self, clean: bool) -> Result<HeaderWrite> {
         self.check()?;
-        if self.header_in_flight {
+        let is_early = clean && (!self.is_clean() || self.promised.handles > 0);
+        if self.header_in_flight || is_early {
             return Err(Error::WouldBlock);
         }
         self.header_in_flight = true;
+        self.ended |= clean;
         let place = self.tail();
         let header = JournalHeader {
             uuid: self.uuid,
@@ -331,6 +338,7 @@ impl Journal {
             return Err(error);
         }
         self.header_counter = written.header.counter;
+        self.ended = written.header.flags & HEADER_CLEAN != 0;
         self.ring.header_is_durable(written.place.absolute);
         Ok(())
     }

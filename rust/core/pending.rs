@@ -98,6 +98,11 @@ impl Pending {
         self.blocks == 0
     }
 
+    /// Blocks that are pending.
+    pub const fn blocks(&self) -> u64 {
+        self.blocks
+    }
+
     /// Blocks that may still be taken at worst: those that are delayed, and the tree that maps all of them when each is an extent of
     /// its own. (A leaf is never less than half full.)
     pub const fn charge(&self) -> u64 {

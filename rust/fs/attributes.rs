@@ -20,6 +20,7 @@ use cairnfs_linux::attribute_change::AttributeChange;
 use cairnfs_linux::idmap::Idmap;
 use cairnfs_linux::inode::TimeFlags;
 use cairnfs_linux::platform::Kernel;
+use cairnfs_linux::time::Time;
 use kernel::prelude::*;
 
 /// setattr: the size first, then everything else.
@@ -30,13 +31,13 @@ pub(crate) fn set(idmap: &Idmap, inode: &VfsInode, change: &mut AttributeChange<
     }
     let outcome = change.outcome(idmap, inode);
     let changes = Changes {
-        permissions: Some(outcome.mode),
-        uid: Some(outcome.uid),
-        gid: Some(outcome.gid),
+        permissions: outcome.mode,
+        uid: outcome.uid,
+        gid: outcome.gid,
         flags: None,
-        accessed_ns: Some(outcome.accessed.to_ns()),
-        modified_ns: Some(outcome.modified.to_ns()),
-        changed_ns: Some(outcome.changed.to_ns()),
+        accessed_ns: outcome.accessed.map(Time::to_ns),
+        modified_ns: outcome.modified.map(Time::to_ns),
+        changed_ns: outcome.changed.map(Time::to_ns),
     };
     let mounted = inode.super_block().data();
     let worst = reservation::set_attributes();
@@ -45,7 +46,7 @@ pub(crate) fn set(idmap: &Idmap, inode: &VfsInode, change: &mut AttributeChange<
     });
     let ((), closed) = changed.map_err(|error| mounted.errno(error))?;
     if inode.is_sync() {
-        mounted.wait_for(closed.transaction, None)?;
+        mounted.wait_for_change(closed.transaction)?;
     }
     Ok(())
 }

@@ -163,7 +163,10 @@ impl iomap::Operations for Cairnfs {
 
     fn map_blocks(inode: &VfsInode, position: u64, _length: u64) -> Result<Mapping> {
         let mounted = inode.super_block().data();
-        let mapped = without_filesystem_reclaim(|| place_for_writeback(mounted, inode, position));
+        // Without a place the page's data would be gone.
+        let mapped = without_filesystem_reclaim(|| {
+            mounted.insist(&mut || place_for_writeback(mounted, inode, position))
+        });
         mapped.map_err(|error| mounted.errno(error))
     }
 
@@ -250,8 +253,10 @@ fn end_write(
             return Ok(());
         }
         let worst = reservation::set_attributes();
-        mounted.change(&[inode], worst, Class::Reserved, &mut |handle| {
-            data::grow_written(handle, number, end_bytes, mark)
+        mounted.insist(&mut || {
+            mounted.change(&[inode], worst, Class::Reserved, &mut |handle| {
+                data::grow_written(handle, number, end_bytes, mark)
+            })
         })?;
         return Ok(());
     }
@@ -260,10 +265,12 @@ fn end_write(
     while at < end {
         let extent = in_flight_at(inode, at, end)?;
         let piece_end_bytes = bytes(extent.end().0).min(end_bytes);
-        let split = Split::reserve()?;
+        let split = mounted.insist(&mut Split::reserve)?;
         let worst = reservation::map_written(mounted.metadata.layout(), &inode.data().state.read().inode);
-        mounted.change(&[inode], worst, Class::Reserved, &mut |handle| {
-            data::map_written(handle, number, &extent, piece_end_bytes, mark)
+        mounted.insist(&mut || {
+            mounted.change(&[inode], worst, Class::Reserved, &mut |handle| {
+                data::map_written(handle, number, &extent, piece_end_bytes, mark)
+            })
         })?;
         // Nobody can have looked in between: the pages are under writeback until this has returned.
         let data = inode.data();

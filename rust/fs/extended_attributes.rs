@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Extended attributes.
+//! Extended attributes: read; and those that give privileges removed, when what they were given to changes.
+//!
+//! Locks: the inode's state; for a removal VFS' lock of the inode, and a handle.
 
 #![forbid(unsafe_code)]
 
 use crate::module::Cairnfs;
-use cairnfs_core::attributes;
+use cairnfs_core::attributes::{self, SetMode};
 use cairnfs_core::format::attribute::Namespace;
+use cairnfs_core::journal::ring::Class;
+use cairnfs_core::operation::{attributes as operation, reservation};
+use cairnfs_core::units::InodeNo;
 use cairnfs_linux::inode::Inode;
 use cairnfs_linux::memory_scope::without_filesystem_reclaim;
 use cairnfs_linux::xattr::{self, may_see_trusted, NameList, Prefix, Value};
@@ -30,6 +35,17 @@ impl xattr::Operations for Cairnfs {
         });
         got.map_err(|error| mounted.errno(error))?;
         put
+    }
+
+    fn remove_capability(inode: &Inode<Self>) -> Result {
+        let mounted = inode.super_block().data();
+        let (number, name) = (InodeNo(inode.number()), (Namespace::Security, xattr::CAPABILITY));
+        let worst = reservation::set_extended();
+        let removed = mounted.change(&[inode], worst, Class::Normal, &mut |handle| {
+            operation::set_extended(handle, number, name, None, SetMode::Replace)
+        });
+        removed.map_err(|error| mounted.errno(error))?;
+        Ok(())
     }
 }
 

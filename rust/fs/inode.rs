@@ -314,9 +314,13 @@ pub(crate) fn get_link(inode: &VfsInode) -> Result<Target> {
 
 /// What statx shows beyond VFS' own fields.
 pub(crate) fn getattr(inode: &VfsInode) -> Attributes {
-    let core = inode.data().state.read().inode.core;
+    let (core, pending_blocks) = {
+        let state = inode.data().state.read();
+        (state.inode.core, state.pending.blocks())
+    };
     Attributes {
         born: Time::from_ns(core.born_ns),
+        unmapped_sectors: pending_blocks.saturating_mul(BLOCK_SECTORS),
         is_immutable: core.flags & FLAG_IMMUTABLE != 0,
         is_append_only: core.flags & FLAG_APPEND != 0,
         is_no_dump: core.flags & FLAG_NO_DUMP != 0,

@@ -5,8 +5,9 @@
 //! Whatever comes from the device is verified before it is cached. Two readers of one block may both read it; the cache keeps
 //! one. What the log has of a block is newer: [`environment`](crate::environment) asks it first.
 //!
-//! Locks: both mutexes here are leaves. `cache` is also taken by reclaim ([`Metadata::shrink`]), so nothing
-//! that is allocated under it may start reclaim of filesystems. `header_marks` is held while a group's header is read.
+//! Locks: both mutexes here are leaves. `cache` is also taken by reclaim of filesystems ([`Metadata::shrink`]), so nothing that is
+//! allocated under it may start that. Reclaim that is to keep out of filesystems still asks how much there is to be had
+//! (`super_cache_count` in fs/super.c): that takes no lock. `header_marks` is held while a group's header is read.
 
 #![forbid(unsafe_code)]
 
@@ -21,6 +22,7 @@ use cairnfs_core::units::{BlockNo, GroupNo, InodeNo, BLOCK_BYTES};
 use cairnfs_linux::block_device::BlockDevice;
 use cairnfs_linux::memory_scope::without_filesystem_reclaim;
 use cairnfs_linux::platform::Kernel;
+use core::sync::atomic::{AtomicUsize, Ordering};
 use kernel::new_mutex;
 use kernel::prelude::*;
 use kernel::sync::Mutex;
@@ -33,6 +35,8 @@ pub(crate) struct Metadata {
     hash_key: HashKey,
     #[pin]
     cache: Mutex<Cache>,
+    /// How many blocks are in it.
+    cached_blocks: AtomicUsize,
     /// Inode slots below these are initialised, as the headers of groups say that were looked at while nothing was written.
     #[pin]
     header_marks: Mutex<OrderedMap<GroupNo, u32>>,
@@ -46,6 +50,7 @@ impl Metadata {
             geometry,
             hash_key: HashKey(hash_key),
             cache <- new_mutex!(Cache::new(), "Metadata::cache"),
+            cached_blocks: AtomicUsize::new(0),
             header_marks <- new_mutex!(OrderedMap::new(), "Metadata::header_marks"),
         })
     }
@@ -70,24 +75,33 @@ impl Metadata {
         self.geometry.locate_inode(number).map_or(BlockNo(0), |place| place.block)
     }
 
-    /// Blocks that could be dropped.
+    fn with_cache<R>(&self, action: impl FnOnce(&mut Cache) -> R) -> R {
+        without_filesystem_reclaim(|| {
+            let mut cache = self.cache.lock();
+            let result = action(&mut cache);
+            self.cached_blocks.store(cache.len(), Ordering::Relaxed);
+            result
+        })
+    }
+
+    /// Blocks that could be dropped. May be asked in any allocation, this cache's own among them.
     pub(crate) fn cached_blocks(&self) -> usize {
-        self.cache.lock().len()
+        self.cached_blocks.load(Ordering::Relaxed)
     }
 
     /// Drops about `wanted` blocks.
     pub(crate) fn shrink(&self, wanted: usize) -> usize {
-        self.cache.lock().shrink(wanted)
+        self.with_cache(|cache| cache.shrink(wanted))
     }
 
     /// A block has been changed in the log, or freed: what is cached is stale.
     pub(crate) fn forget(&self, block: BlockNo) {
-        self.cache.lock().forget(block);
+        self.with_cache(|cache| cache.forget(block));
     }
 
     /// A block has a new content at home: `content`, if there was memory to keep it.
     pub(crate) fn note_home_write(&self, block: BlockNo, content: Option<&Shared<Buffer>>) {
-        without_filesystem_reclaim(|| self.cache.lock().note_home_write(block, content));
+        self.with_cache(|cache| cache.note_home_write(block, content));
     }
 
     /// A block through the cache; `check` verifies it when it comes from the device.
@@ -108,8 +122,7 @@ impl Metadata {
             self.device.read(block, &mut bytes)?;
             check(&bytes)?;
             let content = Shared::try_new(bytes)?;
-            let taken = without_filesystem_reclaim(|| self.cache.lock().offer(block, &content, epoch))?;
-            if taken {
+            if self.with_cache(|cache| cache.offer(block, &content, epoch))? {
                 return Ok(content);
             }
         }

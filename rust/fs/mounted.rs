@@ -90,6 +90,9 @@ pub(crate) struct Mounted {
     pub(crate) statistics: Mutex<Option<Directory<Mounted>>>,
 }
 
+/// How long who insists on memory waits for it.
+const MEMORY_RETRY_MS: u64 = 20;
+
 impl Mounted {
     /// The device's name, for messages.
     pub(crate) fn name(&self) -> &CStr {
@@ -135,6 +138,24 @@ impl Mounted {
     /// As [`Mounted::make_durable`], for who answers VFS.
     pub(crate) fn wait_for(&self, transaction: TransactionId, mark: Option<FlushMark>) -> KernelResult {
         self.make_durable(transaction, mark).map_err(|error| self.errno(error))
+    }
+
+    /// As [`Mounted::wait_for`], where a change has been made and must not be said to have failed for want of memory.
+    pub(crate) fn wait_for_change(&self, transaction: TransactionId) -> KernelResult {
+        let durable = self.insist(&mut || self.make_durable(transaction, None));
+        durable.map_err(|error| self.errno(error))
+    }
+
+    /// Does `work` until there is memory for it: where there is no way back, or data would be lost. What fails for memory here fails
+    /// because the task is about to be killed for others' sake; they give some back.
+    pub(crate) fn insist<T>(&self, work: &mut dyn FnMut() -> Result<T>) -> Result<T> {
+        loop {
+            let seen = self.journaling.room.now();
+            match work() {
+                Err(Error::OutOfMemory) => self.journaling.room.wait_ms(seen, MEMORY_RETRY_MS),
+                outcome => return outcome,
+            };
+        }
     }
 
     /// Does `work` in a handle that reserves `worst`, with `inodes` locked until it has closed, and brings their copies up to date.

@@ -47,7 +47,7 @@ fn finish(directory: &VfsInode, closed: &Closed) -> Result {
         return Ok(());
     }
     let mounted = directory.super_block().data();
-    mounted.wait_for(closed.transaction, None)
+    mounted.wait_for_change(closed.transaction)
 }
 
 /// Makes an inode with a name.

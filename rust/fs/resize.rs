@@ -74,9 +74,15 @@ fn cut(mounted: &Mounted, inode: &VfsInode, size_bytes: u64, new_size: i64) -> R
     if size_bytes == 0 {
         inode.data().was_emptied.store(true, Ordering::Relaxed);
     }
-    // Not to be killed: the pages are gone. (Nothing but a failed journal makes this fail, and then nothing is written any more.)
-    let resized = resize(mounted, inode, Class::Reserved, size_bytes, None);
-    let transaction = resized.map_err(|error| mounted.errno(error))?;
+    // Not to be killed, nor to fail for memory: the pages are gone.
+    let resized = mounted.insist(&mut || resize(mounted, inode, Class::Reserved, size_bytes, None));
+    let transaction = resized.map_err(|error| {
+        if inode.data().state.read().inode.core.size_bytes != size_bytes {
+            // What was cut off would be there again when the file grows.
+            mounted.shut_down(error);
+        }
+        mounted.errno(error)
+    })?;
     if within != 0 {
         inode.data().note_cut(FileBlock(size_bytes / BLOCK), transaction);
         // A mapping that writeback has looked up before says nothing of it.

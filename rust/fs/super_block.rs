@@ -79,6 +79,9 @@ impl super_block::Operations for Cairnfs {
         if mounted.writing.load(Ordering::Acquire) {
             if let Err(error) = mounted.finish_writing() {
                 pr_err!("{}: not unmounted cleanly, the next mount recovers: {error}\n", mounted.name());
+                // The device is about to be others'.
+                mounted.writing.store(false, Ordering::Release);
+                mounted.stop_workers();
             }
         }
     }

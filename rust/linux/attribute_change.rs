@@ -19,21 +19,21 @@ pub struct AttributeChange<'a> {
     dentry: *mut bindings::dentry,
 }
 
-/// Attributes as they are after a change.
+/// What a change makes of attributes; nothing of those that it does not name, for others may be changing them.
 #[derive(Clone, Copy)]
 pub struct Attributes {
     /// Type and permissions.
-    pub mode: u16,
+    pub mode: Option<u16>,
     /// Owner, as it is written to the device.
-    pub uid: u32,
+    pub uid: Option<u32>,
     /// Group, as it is written to the device.
-    pub gid: u32,
+    pub gid: Option<u32>,
     /// Last access.
-    pub accessed: Time,
+    pub accessed: Option<Time>,
     /// Last change of content.
-    pub modified: Time,
+    pub modified: Option<Time>,
     /// Last change of anything.
-    pub changed: Time,
+    pub changed: Option<Time>,
 }
 
 impl<'a> AttributeChange<'a> {
@@ -78,19 +78,15 @@ impl<'a> AttributeChange<'a> {
                 bindings::cairnfs_helper_iattr_keeps_setgid(idmap, change, inode_raw),
             )
         };
-        let mode = match self.has(bindings::ATTR_MODE) {
-            true if keeps_setgid => self.change.ia_mode,
-            true => self.change.ia_mode & !(bindings::S_ISGID as u16),
-            false => inode.mode(),
-        };
-        let time = |flag, new, old| if self.has(flag) { Time::from_timespec(new) } else { old };
+        let taken_away = if keeps_setgid { 0 } else { bindings::S_ISGID as u16 };
+        let time = |flag, new| self.has(flag).then(|| Time::from_timespec(new));
         Attributes {
-            mode,
-            uid,
-            gid,
-            accessed: time(bindings::ATTR_ATIME, self.change.ia_atime, inode.accessed()),
-            modified: time(bindings::ATTR_MTIME, self.change.ia_mtime, inode.modified()),
-            changed: time(bindings::ATTR_CTIME, self.change.ia_ctime, inode.changed()),
+            mode: self.has(bindings::ATTR_MODE).then_some(self.change.ia_mode & !taken_away),
+            uid: self.has(bindings::ATTR_UID).then_some(uid),
+            gid: self.has(bindings::ATTR_GID).then_some(gid),
+            accessed: time(bindings::ATTR_ATIME, self.change.ia_atime),
+            modified: time(bindings::ATTR_MTIME, self.change.ia_mtime),
+            changed: time(bindings::ATTR_CTIME, self.change.ia_ctime),
         }
     }
 }

@@ -40,6 +40,8 @@ bool cairnfs_helper_ratelimit(void);
 
 unsigned int cairnfs_helper_memalloc_nofs_save(void);
 void cairnfs_helper_memalloc_nofs_restore(unsigned int flags);
+unsigned int cairnfs_helper_memalloc_noreclaim_save(void);
+void cairnfs_helper_memalloc_noreclaim_restore(unsigned int flags);
 struct kmem_cache *cairnfs_helper_inode_cache_create(const char *name, unsigned int size, void (*constructor)(void *));
 void *cairnfs_helper_alloc_inode_sb(struct super_block *super_block, struct kmem_cache *cache);
 

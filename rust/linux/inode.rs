@@ -124,6 +124,8 @@ pub struct TimeFlags {
 pub struct Attributes {
     /// When it was made.
     pub born: Time,
+    /// Sectors that the file will take beside those that `struct inode` counts: what is in memory only must not pass for a hole.
+    pub unmapped_sectors: u64,
     /// `chattr +i`.
     pub is_immutable: bool,
     /// `chattr +a`.

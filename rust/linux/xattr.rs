@@ -30,7 +30,14 @@ pub enum Prefix {
 pub trait Operations: FileSystem {
     /// Gives the value of an attribute to `value`; `name` is without its prefix.
     fn get(inode: &Inode<Self>, prefix: Prefix, name: &[u8], value: &mut Value<'_>) -> Result;
+
+    /// Removes `security.capability`, which gives privileges to a program: what it was given to is about to change. ENODATA where
+    /// there is none. VFS has locked the inode.
+    fn remove_capability(inode: &Inode<Self>) -> Result;
 }
+
+/// The attribute that gives privileges to a program, behind its prefix.
+pub const CAPABILITY: &[u8] = b"capability";
 
 /// Whether the running task may see `trusted.` attributes.
 pub fn may_see_trusted() -> bool {
@@ -130,20 +137,26 @@ impl Handlers {
 pub(crate) struct Table<T>(PhantomData<T>);
 
 impl<T: Operations> Table<T> {
-    const USER: bindings::xattr_handler = Self::handler(c"user.", Self::get_user_callback);
-    const TRUSTED: bindings::xattr_handler = Self::handler(c"trusted.", Self::get_trusted_callback);
-    const SECURITY: bindings::xattr_handler = Self::handler(c"security.", Self::get_security_callback);
+    const USER: bindings::xattr_handler = Self::handler(c"user.", Self::get_user_callback, set_callback);
+    const TRUSTED: bindings::xattr_handler =
+        Self::handler(c"trusted.", Self::get_trusted_callback, set_callback);
+    const SECURITY: bindings::xattr_handler =
+        Self::handler(c"security.", Self::get_security_callback, Self::set_security_callback);
 
     /// The handlers of `T`.
     pub(crate) const HANDLERS: &'static Handlers =
         &Handlers([&Self::USER, &Self::TRUSTED, &Self::SECURITY, ptr::null()]);
 
-    const fn handler(prefix: &'static core::ffi::CStr, get: GetCallback) -> bindings::xattr_handler {
+    const fn handler(
+        prefix: &'static core::ffi::CStr,
+        get: GetCallback,
+        set: SetCallback,
+    ) -> bindings::xattr_handler {
         // SAFETY: A handler without names and functions is valid as a value.
         let mut handler: bindings::xattr_handler = unsafe { MaybeUninit::zeroed().assume_init() };
         handler.prefix = prefix.as_ptr().cast();
         handler.get = Some(get);
-        handler.set = Some(set_callback);
+        handler.set = Some(set);
         handler
     }
 
@@ -192,6 +205,33 @@ impl<T: Operations> Table<T> {
         unsafe { Self::get(Prefix::Security, inode, name, buffer, bytes) }
     }
 
+    /// Attributes are not set yet, but privileges have to go when VFS wants them gone: with no value.
+    ///
+    /// # Safety
+    ///
+    /// Called by VFS only, with an inode of `T` that is locked for writing.
+    unsafe extern "C" fn set_security_callback(
+        _handler: *const bindings::xattr_handler,
+        _idmap: *mut bindings::mnt_idmap,
+        _dentry: *mut bindings::dentry,
+        inode: *mut bindings::inode,
+        name: *const ffi::c_char,
+        value: *const ffi::c_void,
+        _bytes: usize,
+        _flags: ffi::c_int,
+    ) -> ffi::c_int {
+        from_result(|| {
+            // SAFETY: The name is the caller's, and ends with a NUL.
+            let name: &[u8] = unsafe { slice::from_raw_parts(name.cast(), bindings::strlen(name)) };
+            if !value.is_null() || name != CAPABILITY {
+                return Err(Errno::EOPNOTSUPP.into());
+            }
+            // SAFETY: The inode is one of `T`'s, and stays while the caller has it.
+            T::remove_capability(unsafe { Inode::<T>::from_raw(inode) })?;
+            Ok(0)
+        })
+    }
+
     /// # Safety
     ///
     /// The arguments must be those of a handler's `get`, with an inode of `T`.
@@ -222,6 +262,17 @@ type GetCallback = unsafe extern "C" fn(
     *const ffi::c_char,
     *mut ffi::c_void,
     usize,
+) -> ffi::c_int;
+
+type SetCallback = unsafe extern "C" fn(
+    *const bindings::xattr_handler,
+    *mut bindings::mnt_idmap,
+    *mut bindings::dentry,
+    *mut bindings::inode,
+    *const ffi::c_char,
+    *const ffi::c_void,
+    usize,
+    ffi::c_int,
 ) -> ffi::c_int;
 
 /// VFS calls it without looking whether it is there. EROFS comes first where the mount is read-only.

@@ -98,9 +98,12 @@ impl Journal {
 
     /// Lets a handle in, or says why not: [`Error::JournalFull`] when it has to wait for the tail or for a commit,
     /// [`Error::TooLarge`] when it never will be. Who waits is queued by the caller, first come first served; nothing is
-    /// promised to a caller behind others of its class.
+    /// promised to a caller behind others of its class. [`Error::ReadOnly`]: a clean header stands, or is about to.
     pub fn reserve(&mut self, bytes: u64, class: Class) -> Result<Reservation> {
         self.check()?;
+        if self.ended {
+            return Err(Error::ReadOnly);
+        }
         if bytes > self.handle_bytes_max() {
             return Err(Error::TooLarge);
         }

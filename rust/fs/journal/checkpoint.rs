@@ -8,6 +8,9 @@
 //! A crash leaves units old, new or torn: their unions are in the log until the header has moved the tail, which comes behind
 //! the flush. A write that fails is latched, and the tail never passes it.
 //!
+//! Who writes pages back to free memory may be waiting for room in the journal, and so for this. Its own memory is little, and comes
+//! from the kernel's reserves where there is no other (as xfsaild's does in XFS).
+//!
 //! Locks: `checkpointer`, held by the one who checkpoints, before group locks and the journal mutex. Nothing here waits for a
 //! handle, an inode or a page of user data.
 
@@ -20,7 +23,7 @@ use cairnfs_core::journal::checkpoint::{HomeUnit, HomeWrite};
 use cairnfs_core::memory::{List, Shared};
 use cairnfs_core::space::choose;
 use cairnfs_core::units::BlockNo;
-use cairnfs_linux::memory_scope::without_filesystem_reclaim;
+use cairnfs_linux::memory_scope::{with_memory_reserves, without_filesystem_reclaim};
 use cairnfs_linux::platform::Kernel;
 
 /// Units that are written before a flush makes them durable: bounds the memory that remembers them.
@@ -32,26 +35,30 @@ impl Mounted {
         let outcome = without_filesystem_reclaim(|| {
             let _only_one = self.checkpointer.lock();
             self.commit()?;
-            let mut units = List::with_capacity(UNITS_MAX)?;
-            loop {
-                units.clear();
-                let written = self.write_home(&mut units);
-                if !units.is_empty() {
-                    self.settle_home(&units)?;
-                }
-                written?;
-                // Also when nothing had to go home: what was freed may have held the tail.
-                if !self.journaling.locked(|state| state.journal.tail_is_durable()) {
-                    self.write_header(false)?;
-                }
-                if units.len() < UNITS_MAX {
-                    return Ok(());
-                }
-            }
+            with_memory_reserves(|| self.write_all_home())
         });
         self.counters.checkpoints.add(1);
         self.journaling.room.signal();
         outcome
+    }
+
+    fn write_all_home(&self) -> Result {
+        let mut units = List::with_capacity(UNITS_MAX)?;
+        loop {
+            units.clear();
+            let written = self.write_home(&mut units);
+            if !units.is_empty() {
+                self.settle_home(&units)?;
+            }
+            written?;
+            // Also when nothing had to go home: what was freed may have held the tail.
+            if !self.journaling.locked(|state| state.journal.tail_is_durable()) {
+                self.write_header(false)?;
+            }
+            if units.len() < UNITS_MAX {
+                return Ok(());
+            }
+        }
     }
 
     /// Writes units home, without a flush: they are in the device's cache. `units` has those that were written, also when

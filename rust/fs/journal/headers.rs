@@ -19,8 +19,11 @@ use cairnfs_core::platform::Platform as _;
 use cairnfs_core::units::BLOCK_BYTES;
 use cairnfs_linux::platform::Kernel;
 
+/// How often everything goes home again because somebody has gone on writing.
+const END_ROUNDS: usize = 20;
+
 impl Mounted {
-    /// Writes a journal header; a clean one only when nothing is left to replay.
+    /// Writes a journal header; a clean one only when nothing is left to replay ([`Error::WouldBlock`]).
     pub(crate) fn write_header(&self, clean: bool) -> Result {
         let mut bytes = Buffer::zeroed(BLOCK_BYTES)?;
         let written = self.journaling.locked(|state| state.journal.begin_header(clean))?;
@@ -48,13 +51,23 @@ impl Mounted {
         self.write_header(false)
     }
 
-    /// Nothing will be written any more: all handles have closed, and nobody can open another.
+    /// Nothing is to be written any more: everything goes home. Handles are opened no more once the clean header is on its way; whoever
+    /// still works until then (a remount may be forced) delays it, and after a few rounds the end is given up.
     pub(crate) fn end_writing(&self) -> Result {
-        self.checkpoint()?;
-        if !self.journaling.locked(|state| state.journal.is_clean()) {
-            return Err(Error::ShutDown);
+        let mut rounds = 0..END_ROUNDS;
+        loop {
+            self.checkpoint()?;
+            match self.write_header(true) {
+                Err(Error::WouldBlock) if rounds.next().is_some() => {}
+                outcome => break outcome?,
+            }
         }
-        self.write_header(true)?;
+        // A clean header stands: whatever goes wrong now, nothing more may be logged.
+        self.journaling.room.signal();
+        self.note_end().inspect_err(|error| self.shut_down(*error))
+    }
+
+    fn note_end(&self) -> Result {
         let totals = self.journaling.locked(|state| *state.journal.totals());
         self.update_superblock(&|superblock| {
             superblock.state &= !STATE_MOUNTED;

@@ -64,6 +64,7 @@ impl<T: Operations> Table<T> {
         // SAFETY: `out` is the caller's, to be filled in.
         unsafe {
             bindings::generic_fillattr(idmap, request_mask, inode.as_ptr(), out);
+            (*out).blocks = (*out).blocks.saturating_add(attributes.unmapped_sectors);
             (*out).btime = attributes.born.timespec();
             (*out).result_mask |= bindings::STATX_BTIME;
             for (is_set, flag) in flags {

@@ -8,6 +8,7 @@ mod helper;
 mod load;
 mod mapping;
 mod pattern;
+mod privileges;
 mod sparse;
 mod truncate;
 mod write;
@@ -29,6 +30,7 @@ pub const GROUPS: &[Group] = &[
     group("copy", copy::CASES),
     group("load", load::CASES),
     group("durable", durable::CASES),
+    group("privileges", privileges::CASES),
     // Small enough to be filled in no time, and with a journal of the smallest size.
     Group { name: "full", size_bytes: Some(48 << 20), cases: full::CASES },
 ];

@@ -93,6 +93,12 @@ impl Filesystem {
         &self.target
     }
 
+    /// The device that it is on.
+    #[must_use]
+    pub fn device(&self) -> &str {
+        &self.device
+    }
+
     /// Whether its contents outlive a mount.
     #[must_use]
     pub fn is_persistent(&self) -> bool {

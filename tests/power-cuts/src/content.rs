@@ -204,8 +204,9 @@ impl Allowed {
 
 fn fault_of_record(file: FileId, place: u32, bytes: &[u8], versions: &[Version]) -> Option<String> {
     let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-    let version = if bytes.iter().all(|byte| *byte == 0) { ZERO } else { word(8) };
-    if version == ZERO || bytes == record(file, place, version) {
+    let is_zero = bytes.iter().all(|byte| *byte == 0);
+    let version = if is_zero { ZERO } else { word(8) };
+    if is_zero || bytes == record(file, place, version) {
         let words = |version: &Version| match version {
             &ZERO => "zeroes".to_owned(),
             version => format!("version {version}"),

@@ -157,3 +157,22 @@ fn what_is_spoilt_does_not_and_the_tail_never_passes_it() {
         assert!(journal.begin_header(false).is_err());
     }
 }
+
+#[test]
+fn behind_a_clean_header_there_are_no_handles() {
+    let mut journal = committed();
+    assert_eq!(journal.begin_header(true).map(drop), Err(Error::WouldBlock), "the log holds something");
+    send_home(&mut journal).unwrap();
+    let handle = journal.reserve(1000, Class::Normal).unwrap();
+    assert_eq!(journal.begin_header(true).map(drop), Err(Error::WouldBlock), "a handle is open");
+    journal.release_reservation(&handle);
+    let written = journal.begin_header(true).unwrap();
+    for class in [Class::Normal, Class::Reserved] {
+        assert_eq!(journal.reserve(1000, class).map(drop), Err(Error::ReadOnly), "it is on its way");
+    }
+    journal.end_header(&written, Ok(())).unwrap();
+    assert_eq!(journal.reserve(1000, Class::Normal).map(drop), Err(Error::ReadOnly), "it stands");
+    let written = journal.begin_header(false).unwrap();
+    journal.end_header(&written, Ok(())).unwrap();
+    journal.reserve(1000, Class::Normal).unwrap();
+}

@@ -202,8 +202,18 @@ fn make_small_files(folder: &Path, seed: u64) -> Result<u64> {
     bail!("the disk has no end")
 }
 
+/// Fills the disk up to the share of its space that a heavy load is to have.
+fn leave_a_share(scene: &Scene<'_>) -> Result<()> {
+    let free = free_bytes(scene)?;
+    let filler = vec![1; usize::try_from(free - share(free))?];
+    fs::write(scene.path("filler"), filler)?;
+    rustix::fs::sync();
+    Ok(())
+}
+
 fn small_files(scene: &Scene<'_>) -> Result<()> {
     with_space_back(scene, || {
+        leave_a_share(scene)?;
         let mut counts = Vec::new();
         for round in 0..share(3).max(2) {
             let folder = scene.path(round.to_string());
@@ -228,6 +238,7 @@ fn small_files(scene: &Scene<'_>) -> Result<()> {
 
 fn names_run_out(scene: &Scene<'_>) -> Result<()> {
     with_space_back(scene, || {
+        leave_a_share(scene)?;
         let mut made = 0_u32;
         let mut refused_by = io::Error::other("nothing");
         let (mut refusals, mut folders) = (0, 0);

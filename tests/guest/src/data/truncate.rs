@@ -17,6 +17,7 @@ pub(super) const CASES: &[Case] = &[
     Case::new("4096, 100, 8192 shows zeros", cut_and_grown),
     Case::new("every pair of sizes around edges", pairs),
     Case::new("random truncations and writes", random),
+    Case::new("what is not written back yet has blocks", blocks_before_writeback),
     Case::new("truncation gives blocks back", blocks_come_back),
     Case::new("a large file, cut down step by step", steps),
     Case::new("truncation while it is written back", while_written),
@@ -86,6 +87,21 @@ fn random(scene: &Scene<'_>) -> Result<()> {
     }
     drop_caches()?;
     model.compare("at the end")
+}
+
+fn blocks_before_writeback(scene: &Scene<'_>) -> Result<()> {
+    // Archivers take a file without blocks for one hole (tar -S, and rsync).
+    let path = scene.path("file");
+    for round in 1..=3 {
+        fs::write(&path, bytes(2, 0, round * 100_000))?;
+        let found = status_of(&path)?;
+        ensure!(found.sectors * 512 >= found.size, "{} sectors for {} bytes", found.sectors, found.size);
+        rustix::fs::sync();
+        let synced = status_of(&path)?.sectors;
+        ensure!((found.size.div_ceil(4096) * 8..).contains(&synced), "{synced} sectors are synced");
+        fs::remove_file(&path)?;
+    }
+    Ok(())
 }
 
 fn blocks_come_back(scene: &Scene<'_>) -> Result<()> {

@@ -176,9 +176,8 @@ fn one_call(scene: &Scene<'_>) -> Result<()> {
 }
 
 fn byte_by_byte(scene: &Scene<'_>) -> Result<()> {
-    const BYTES: usize = 10_000;
     let path = scene.path("file");
-    let content = bytes(4, 0, BYTES);
+    let content = bytes(4, 0, share(10_000));
     let mut file = File::create(&path)?;
     for byte in &content {
         file.write_all(&[*byte])?;
