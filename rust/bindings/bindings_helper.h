@@ -16,6 +16,7 @@
 #include <linux/fs_parser.h>
 #include <linux/iomap.h>
 #include <linux/kobject.h>
+#include <linux/delay.h>
 #include <linux/kthread.h>
 #include <linux/module.h>
 #include <linux/mm.h>

@@ -303,15 +303,16 @@ impl Journal {
     /// ([`Error::WouldBlock`]), for the next one would go where the only whole one stands.
     ///
     /// A clean one says that nothing needs to be replayed. It is refused ([`Error::WouldBlock`]) while the log holds anything or
-    /// a handle is open; from then on none is let in until another header is durable, for replay would not look at its records.
+    /// a handle is open; from then on no handle is let in, and no other header goes over it, until [`Journal::reopen`], for replay would
+    /// not look at the records.
     pub fn begin_header(&mut self, clean: bool) -> Result<HeaderWrite> {
         self.check()?;
         let is_early = clean && (!self.is_clean() || self.promised.handles > 0);
-        if self.header_in_flight || is_early {
+        if self.header_in_flight || self.ended || is_early {
             return Err(Error::WouldBlock);
         }
         self.header_in_flight = true;
-        self.ended |= clean;
+        self.ended = clean;
         let place = self.tail();
         let header = JournalHeader {
             uuid: self.uuid,
@@ -329,6 +330,11 @@ impl Journal {
         Ok(HeaderWrite { header, block, place })
     }
 
+    /// Writing begins again. Until a header that is not clean is durable, the caller opens no handle.
+    pub fn reopen(&mut self) {
+        self.ended = false;
+    }
+
     /// The header has been written, durably: what lies behind its tail may be overwritten. After an error the block that it went
     /// to may be torn; so no other is ever written, and the journal has failed.
     pub fn end_header(&mut self, written: &HeaderWrite, outcome: Result) -> Result {
@@ -338,7 +344,6 @@ impl Journal {
             return Err(error);
         }
         self.header_counter = written.header.counter;
-        self.ended = written.header.flags & HEADER_CLEAN != 0;
         self.ring.header_is_durable(written.place.absolute);
         Ok(())
     }

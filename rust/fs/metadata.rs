@@ -104,6 +104,21 @@ impl Metadata {
         self.with_cache(|cache| cache.note_home_write(block, content));
     }
 
+    /// Whether a block is in the cache.
+    pub(crate) fn is_cached(&self, block: BlockNo) -> bool {
+        self.with_cache(|cache| cache.get(block).is_some())
+    }
+
+    /// A block from the cache, or from the device; it is not kept, nor verified.
+    pub(crate) fn read_once(&self, block: BlockNo) -> Result<Shared<Buffer>> {
+        if let Some(content) = self.with_cache(|cache| cache.get(block)) {
+            return Ok(content);
+        }
+        let mut bytes = Buffer::zeroed(BLOCK_BYTES)?;
+        self.device.read(block, &mut bytes)?;
+        Ok(Shared::try_new(bytes)?)
+    }
+
     /// A block through the cache; `check` verifies it when it comes from the device.
     pub(crate) fn read_cached(
         &self,

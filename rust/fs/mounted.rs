@@ -31,6 +31,7 @@ use cairnfs_core::units::{GroupNo, InodeNo, TransactionId};
 use cairnfs_linux::block_device::BlockDevice;
 use cairnfs_linux::kobject::Directory;
 use cairnfs_linux::memory_scope::without_filesystem_reclaim;
+use cairnfs_linux::thread::sleep_ms;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use kernel::error::Result as KernelResult;
 use kernel::prelude::*;
@@ -91,7 +92,7 @@ pub(crate) struct Mounted {
 }
 
 /// How long who insists on memory waits for it.
-const MEMORY_RETRY_MS: u64 = 20;
+pub(crate) const MEMORY_RETRY_MS: u32 = 20;
 
 impl Mounted {
     /// The device's name, for messages.
@@ -142,19 +143,18 @@ impl Mounted {
 
     /// As [`Mounted::wait_for`], where a change has been made and must not be said to have failed for want of memory.
     pub(crate) fn wait_for_change(&self, transaction: TransactionId) -> KernelResult {
-        let durable = self.insist(&mut || self.make_durable(transaction, None));
+        let durable = Self::insist(&mut || self.make_durable(transaction, None));
         durable.map_err(|error| self.errno(error))
     }
 
     /// Does `work` until there is memory for it: where there is no way back, or data would be lost. What fails for memory here fails
-    /// because the task is about to be killed for others' sake; they give some back.
-    pub(crate) fn insist<T>(&self, work: &mut dyn FnMut() -> Result<T>) -> Result<T> {
+    /// because the task is about to be killed, so it sleeps through signals; others give some back meanwhile.
+    pub(crate) fn insist<T>(work: &mut dyn FnMut() -> Result<T>) -> Result<T> {
         loop {
-            let seen = self.journaling.room.now();
             match work() {
-                Err(Error::OutOfMemory) => self.journaling.room.wait_ms(seen, MEMORY_RETRY_MS),
+                Err(Error::OutOfMemory) => sleep_ms(MEMORY_RETRY_MS),
                 outcome => return outcome,
-            };
+            }
         }
     }
 

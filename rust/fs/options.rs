@@ -65,7 +65,7 @@ const GROUP_DELAY_MAX_US: u64 = 100_000;
 /// What is given must lie in the range.
 fn within(name: &str, value: u64, least: u64, most: u64) -> Result<Option<u64>> {
     if value < least || value > most {
-        pr_err!("{name} is from {least} to {most}\n");
+        pr_err!("{name}={value}: it is from {least} to {most}\n");
         return Err(EINVAL);
     }
     Ok(Some(value))
@@ -114,6 +114,9 @@ impl fs_context::Operations for Cairnfs {
         }
         Mounted::remount(&mounted, super_block, read_only)?;
         mounted.settings.set(options);
+        // The threads sleep for as long as was said before.
+        mounted.journaling.commit_wanted.signal();
+        mounted.journaling.checkpoint_wanted.signal();
         Ok(())
     }
 }

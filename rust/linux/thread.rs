@@ -22,6 +22,12 @@ use kernel::ffi;
 use kernel::prelude::InPlaceInit;
 use kernel::str::CStr;
 
+/// Lets the running task sleep, signals or not (include/linux/delay.h).
+pub fn sleep_ms(ms: u32) {
+    // SAFETY: Only contexts that may sleep have a reason to call this.
+    unsafe { bindings::msleep(ms) };
+}
+
 /// A running thread. Dropping it waits until its body has returned and all that the body owned is dropped.
 #[must_use = "dropping a thread waits for its end"]
 pub struct Thread {

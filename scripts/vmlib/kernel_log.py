@@ -33,6 +33,7 @@ _BAD_MESSAGES = re.compile(
     | Objects\ remaining\ in | Slab\ cache\ still\ has\ objects
     | Out\ of\ memory:\ Killed | oom-kill:
     | segfault\ at
+    | ^cairnfs:\ .*:\ not\ unmounted\ cleanly
     """,
     re.VERBOSE,
 )

@@ -12,6 +12,7 @@ that the disk kept, of each state before its mount and after its unmount, are gi
 from __future__ import annotations
 
 import contextlib
+import json
 import random
 import subprocess
 import time
@@ -67,8 +68,13 @@ def _check_ext4(_environment: Environment, image: Path, is_clean: bool) -> str |
     return _check(["/sbin/e2fsck", "-f", "-n" if is_clean else "-p", str(image)], (0,) if is_clean else (0, 1))
 
 
-def _check_cairnfs(environment: Environment, image: Path, _is_clean: bool) -> str | None:
-    return _check([str(programs.build_for_host(environment, "fsck-cairnfs")), "-nf", str(image)], (0,))
+def _check_cairnfs(environment: Environment, image: Path, is_clean: bool) -> str | None:
+    fsck = str(programs.build_for_host(environment, "fsck-cairnfs"))
+    problem = _check([fsck, "-nf", str(image)], (0,))
+    if problem or not is_clean:
+        return problem
+    report = json.loads(subprocess.run([fsck, "-nf", "--json", str(image)], stdout=subprocess.PIPE, check=True).stdout)
+    return "the unmount has left something in the journal" if report["replayed"] else None
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ impl Mounted {
     /// Writes one unit; `false` when it may not go home any more.
     fn write_unit(&self, unit: HomeUnit, write: &mut HomeWrite) -> Result<bool> {
         let base = self.journaling.locked(|state| state.journal.home_needs_base(unit));
-        let base = match base.map(|block| self.metadata.read_cached(block, &mut |_| Ok(()))) {
+        let base = match base.map(|block| self.metadata.read_once(block)) {
             Some(Err(error)) => {
                 // Without memory the next checkpoint tries again.
                 if error != Error::OutOfMemory {
@@ -105,7 +105,9 @@ impl Mounted {
         let outcome = write.blocks().try_for_each(|(block, bytes)| self.device().write(block, bytes));
         self.counters.home_blocks.add(write.blocks().count() as u64);
         if let HomeUnit::Table(block) = unit {
-            let content = write.blocks().next().and_then(|(_, bytes)| bytes.try_clone().ok());
+            // What is not cached does not come into it here: the memory may be the last.
+            let content = write.blocks().next().filter(|_| self.metadata.is_cached(block));
+            let content = content.and_then(|(_, bytes)| bytes.try_clone().ok());
             let content = content.and_then(|bytes| Shared::try_new(bytes).ok());
             self.metadata.note_home_write(block, content.as_ref());
         }

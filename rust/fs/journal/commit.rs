@@ -6,9 +6,9 @@
 //! makes them durable, and wakes everybody. Operations go on all the while. A waiter is content when its transaction is stable
 //! and a flush covers its file's newest contents; else the next leader is one of those who are not.
 //!
-//! *Gathering* (jbd2's idea): a leader who was not the last one to lead expects others, and gives them a moment: no longer than
-//! a commit takes on average, no longer than `group_delay_us`, and only until as many have come as the last time. Who is alone
-//! never waits.
+//! *Gathering* (jbd2's idea): a leader expects as many as the last commit served and left waiting, and gives them a moment to come:
+//! no longer than a commit takes on average, and no longer than `group_delay_us`. Did he expect those only that it served, one half
+//! would wait for the other half's commits for ever. Who is alone expects himself, and never waits.
 //!
 //! A crash leaves the records of a commit in any part; nobody has been told of it.
 //!
@@ -32,17 +32,17 @@ use cairnfs_linux::block_device::WriteFlags;
 use cairnfs_linux::memory_scope::without_filesystem_reclaim;
 use cairnfs_linux::platform::{monotonic_ns, Kernel};
 
-/// Who committed last, how long it took, and how many it served.
+/// How long commits take, and how many they serve.
 #[derive(Default)]
 pub(crate) struct Gathering {
-    /// The tasks that led the last two commits.
-    leaders: [i32; 2],
     /// How long a commit takes, averaged over the last few.
     average_ns: u64,
-    /// Who has come since the last swap.
+    /// Who has come since the last swap for a commit.
     came: u64,
     /// Who had come at the last swap.
     came_last: u64,
+    /// Who had come behind that swap, when its commit ended.
+    left: u64,
 }
 
 /// What a caller who wants something durable finds.
@@ -71,7 +71,7 @@ impl State {
             return Ok(Turn::Done);
         }
         self.journal.check()?;
-        if !*is_counted {
+        if !is_stable && !*is_counted {
             self.gathering.came = self.gathering.came.saturating_add(1);
             *is_counted = true;
         }
@@ -118,14 +118,12 @@ impl Mounted {
 
     /// Gives others the time to join, where that has been worth it.
     fn gather(&self) {
-        let me = kernel::current!().pid();
         let limit_us = self.settings.group_delay_us();
         let (wait_us, expected) = self.journaling.locked(|state| {
-            let gathering = &mut state.gathering;
-            let is_alone = gathering.leaders.iter().all(|leader| *leader == me || *leader == 0);
-            gathering.leaders = [me, gathering.leaders.first().copied().unwrap_or(0)];
-            let wait_us = if is_alone { 0 } else { limit_us.min(gathering.average_ns / 1000) };
-            (wait_us, gathering.came_last.min(self.settings.group_max_ops()))
+            let gathering = &state.gathering;
+            let wait_us = limit_us.min(gathering.average_ns / 1000);
+            let expected = gathering.came_last.saturating_add(gathering.left);
+            (wait_us, expected.min(self.settings.group_max_ops()))
         });
         if wait_us == 0 {
             return;
@@ -157,8 +155,9 @@ impl Mounted {
         });
         let took_ns = monotonic_ns().saturating_sub(began_ns);
         self.journaling.locked(|state| {
-            let average_ns = &mut state.gathering.average_ns;
-            *average_ns = (average_ns.saturating_mul(3).saturating_add(took_ns)) / 4;
+            let gathering = &mut state.gathering;
+            gathering.average_ns = (gathering.average_ns.saturating_mul(3).saturating_add(took_ns)) / 4;
+            gathering.left = gathering.came;
         });
         // Without memory the next commit tries again; whatever else went wrong has been latched.
         if let Some(error) = self.journaling.locked(|state| state.journal.error()) {
@@ -182,8 +181,11 @@ impl Mounted {
                 now_ns: Kernel.now_ns(),
             };
             let begun = self.journaling.locked(|state| {
-                state.gathering.came_last = core::mem::take(&mut state.gathering.came);
-                state.journal.begin_commit(&request, space)
+                let begun = state.journal.begin_commit(&request, space);
+                if !matches!(begun, Ok(Err(NoCommit::MoreSpace(_)))) {
+                    state.gathering.came_last = core::mem::take(&mut state.gathering.came);
+                }
+                begun
             })?;
             match begun {
                 Ok(mut commit) => {

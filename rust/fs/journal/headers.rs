@@ -47,6 +47,7 @@ impl Mounted {
                 superblock.recovery = recovery;
             }
         })?;
+        self.journaling.locked(|state| state.journal.reopen());
         self.write_header(false)?;
         self.write_header(false)
     }
@@ -56,15 +57,16 @@ impl Mounted {
     pub(crate) fn end_writing(&self) -> Result {
         let mut rounds = 0..END_ROUNDS;
         loop {
-            self.checkpoint()?;
-            match self.write_header(true) {
+            // VFS takes no error of an unmount: for want of memory nothing is given up.
+            Self::insist(&mut || self.checkpoint())?;
+            match Self::insist(&mut || self.write_header(true)) {
                 Err(Error::WouldBlock) if rounds.next().is_some() => {}
                 outcome => break outcome?,
             }
         }
         // A clean header stands: whatever goes wrong now, nothing more may be logged.
         self.journaling.room.signal();
-        self.note_end().inspect_err(|error| self.shut_down(*error))
+        Self::insist(&mut || self.note_end()).inspect_err(|error| self.shut_down(*error))
     }
 
     fn note_end(&self) -> Result {

@@ -11,9 +11,10 @@
 
 #![forbid(unsafe_code)]
 
-use crate::mounted::Mounted;
+use crate::mounted::{Mounted, MEMORY_RETRY_MS};
+use cairnfs_core::error::Error;
 use cairnfs_linux::event::Event;
-use cairnfs_linux::thread::Thread;
+use cairnfs_linux::thread::{sleep_ms, Thread};
 use core::sync::atomic::{AtomicBool, Ordering};
 use kernel::c_str;
 use kernel::prelude::*;
@@ -82,6 +83,13 @@ fn start(mounted: &Arc<Mounted>, duty: &'static Duty) -> Result<Thread> {
     Thread::run(duty.name, body)
 }
 
+/// Who waits for room asks again at once: a thread that has found no memory takes its time.
+fn wait_for_memory(outcome: cairnfs_core::error::Result) {
+    if outcome == Err(Error::OutOfMemory) {
+        sleep_ms(MEMORY_RETRY_MS);
+    }
+}
+
 impl Mounted {
     /// Starts the threads; all of them or none.
     pub(crate) fn start_workers(this: &Arc<Self>) -> Result {
@@ -125,12 +133,12 @@ impl Mounted {
 
     /// What goes wrong is latched, and reported by who did it; without memory the next round tries again.
     fn commit_unasked(&self) {
-        let _ = self.commit();
+        wait_for_memory(self.commit());
     }
 
     fn checkpoint_unasked(&self) {
         if self.journaling.locked(|state| state.journal.error().is_none()) {
-            let _ = self.checkpoint();
+            wait_for_memory(self.checkpoint());
         }
     }
 

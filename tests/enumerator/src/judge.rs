@@ -13,6 +13,7 @@ use crate::run::Record;
 use crate::states::Choice;
 use crate::survey::Survey;
 use cairnfs_core::device::Device as _;
+use cairnfs_core::error::Error;
 use cairnfs_core::inode::NewInode;
 use cairnfs_core::journal::replay::chain::Stop;
 use cairnfs_core::units::{BlockNo, InodeNo, BLOCK_BYTES, SECTOR_BYTES};
@@ -186,7 +187,7 @@ impl<'r> Judge<'r> {
 
     /// Works with the recovered filesystem.
     fn go_on(&self, volume: &Volume<'_>, tree: &Tree) -> Result<(), String> {
-        let told = |what: &str, error: cairnfs_core::error::Error| format!("{what}: {error:?}");
+        let told = |what: &str, error: Error| format!("{what}: {error:?}");
         volume.remove_orphans().map_err(|error| told("orphans", error))?;
         let survey = Survey::take(volume)?;
         if !survey.orphans.is_empty() {
@@ -195,11 +196,13 @@ impl<'r> Judge<'r> {
         tree.compare(&survey)?;
         let new = NewInode { mode: 0o100_600, uid: 0, gid: 0, device: 0, flags: 0, project: 0, now_ns: 1 };
         let root = InodeNo(crate::model::ROOT);
+        let totals = *volume.journal().totals();
+        let is_nearly_full = totals.free_blocks < 120 || totals.free_inodes < 3;
         match volume.create(root, b"after recovery", &new, None) {
             Ok((file, _)) => {
                 match volume.write_at(file, 100, &[5; 9000]) {
                     Ok(()) => {}
-                    Err(cairnfs_core::error::Error::NoSpace) => return Survey::take(volume).map(|_| ()),
+                    Err(Error::NoSpace) if is_nearly_full => return Survey::take(volume).map(|_| ()),
                     Err(error) => return Err(told("write", error)),
                 }
                 volume.fsync(file).map_err(|error| told("fsync", error))?;
@@ -210,7 +213,7 @@ impl<'r> Judge<'r> {
                     return Err("what was written is not what is read".into());
                 }
             }
-            Err(cairnfs_core::error::Error::NoInodes | cairnfs_core::error::Error::NoSpace) => {}
+            Err(Error::NoInodes | Error::NoSpace) if is_nearly_full => {}
             Err(error) => return Err(told("create", error)),
         }
         for (parent, name, _) in tree.names(|node| !node.is_directory()).into_iter().take(3) {

@@ -72,9 +72,14 @@ pub fn mutate(seed: u64, journals: u64, deadline: Instant) -> Outcome {
     let mut workload_seed = seed;
     while outcome.journals < journals && Instant::now() < deadline {
         let workload = Workload::from_seed(workload_seed);
-        let Ok(record) = run::run(&workload) else {
-            workload_seed += 1;
-            continue;
+        let record = match run::run(&workload) {
+            Ok(record) => record,
+            Err(found) => {
+                let what = found.what;
+                outcome.violations.push(format!("seed {workload_seed}, not yet mutated: {what}"));
+                workload_seed += 1;
+                continue;
+            }
         };
         let mut random = ChaCha8Rng::seed_from_u64(workload_seed);
         let mut left = MUTATIONS_OF_A_WORKLOAD.min(journals - outcome.journals);
@@ -83,7 +88,9 @@ pub fn mutate(seed: u64, journals: u64, deadline: Instant) -> Outcome {
             for _ in 0..left.min(10) {
                 let judged = catch_unwind(AssertUnwindSafe(|| mutate_one(&subject, &mut random)));
                 match judged {
-                    Ok(Ok(answer)) => *outcome.answers.entry(answer).or_default() += 1,
+                    // Nothing was changed: not a case.
+                    Ok(Ok(None)) => continue,
+                    Ok(Ok(Some(answer))) => *outcome.answers.entry(answer).or_default() += 1,
                     Ok(Err(what)) => outcome.violations.push(format!("seed {workload_seed}: {what}")),
                     Err(_) => outcome.violations.push(format!("seed {workload_seed}: a panic")),
                 }
@@ -166,7 +173,8 @@ fn change(bytes: &mut [u8], at: usize, random: &mut ChaCha8Rng) {
     bytes[at] ^= mask;
 }
 
-fn mutate_one(subject: &Subject, random: &mut ChaCha8Rng) -> Result<String, String> {
+/// Changes something and judges it; `None` when there was nothing to change.
+fn mutate_one(subject: &Subject, random: &mut ChaCha8Rng) -> Result<Option<String>, String> {
     let mut image = subject.image.clone();
     let place = [
         Place::Outside,
@@ -182,7 +190,7 @@ fn mutate_one(subject: &Subject, random: &mut ChaCha8Rng) -> Result<String, Stri
         Place::Outside => {
             let position = random.random_range(0..subject.header.ring_bytes);
             if subject.is_live(position) {
-                return Ok("outside: none there".into());
+                return Ok(None);
             }
             let mut byte = [0];
             random.fill(&mut byte);
@@ -197,7 +205,7 @@ fn mutate_one(subject: &Subject, random: &mut ChaCha8Rng) -> Result<String, Stri
                 change(&mut bytes, at, random);
             }
             if bytes == subject.record_bytes(record) {
-                return Ok("record: unchanged".into());
+                return Ok(None);
             }
             image.write(subject.ring_byte(record.position.0), &bytes);
             damaged = Some(index);
@@ -216,7 +224,7 @@ fn mutate_one(subject: &Subject, random: &mut ChaCha8Rng) -> Result<String, Stri
             image.write(block * BLOCK_BYTES as u64, &bytes);
         }
     }
-    judge(subject, &image, place, damaged)
+    judge(subject, &image, place, damaged).map(Some)
 }
 
 /// Changes items of a record, and makes its CRC right and those of all that follow it.

@@ -6,6 +6,7 @@
 //! * [`tap`]: results in the Test Anything Protocol, for guest tests in Rust.
 //! * [`cases`], [`filesystem`], [`shutdown`], [`status`]: what the tests of a mounted filesystem share.
 //! * [`names`], [`data`]: their cases.
+//! * [`dirty`], [`large_directory`]: filesystems that are made on the host, and what must be seen of them.
 //!
 //! The host's end is `scripts/vmlib` (`channel.py`, `guest.py`).
 
@@ -13,7 +14,9 @@ pub mod boot;
 pub mod cases;
 pub mod channel;
 pub mod data;
+pub mod dirty;
 pub mod filesystem;
+pub mod large_directory;
 pub mod names;
 pub mod serve;
 pub mod shutdown;

@@ -159,10 +159,10 @@ impl Allowed {
         self.grow(size);
         for unit in size as usize..self.units.len() {
             self.now[unit] = ZERO;
+            // Zeroes at the old size would be neither before nor after.
             if survived {
-                self.units[unit].clear();
+                self.units[unit] = vec![ZERO];
             }
-            self.units[unit].push(ZERO);
         }
         self.size = size;
         if survived {
@@ -286,6 +286,8 @@ mod tests {
         assert_eq!(fault(&history, &long, 5, true, 4), None);
         assert!(fault(&history, &long, 5, true, 5).unwrap().contains("size"));
         assert_eq!(fault(&history, &bytes(&[(0..2, 2), (2..3, 4)]), 5, true, 5), None);
+        let zeroed = bytes(&[(0..3, 2), (3..4, 0)]);
+        assert!(fault(&history, &zeroed, 5, true, 4).unwrap().contains("zeroes"), "at the old size");
     }
 
     #[test]

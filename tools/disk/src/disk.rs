@@ -21,6 +21,7 @@ use crate::image::Image;
 use crate::lies::Lie;
 use crate::power_cut::{decide, ArmedCut, CutReport};
 use crate::prices::{Prices, Queue};
+use crate::survival::is_safe;
 use crate::units::{EntryNumber, SectorRange, Seed, StateNumber, SECTOR_BYTES};
 use crate::volatile_cache::VolatileCache;
 
@@ -493,12 +494,12 @@ impl Disk {
         Ok(description)
     }
 
-    /// Sets the medium's present state aside, with the marks that led to it; changes that no flush
-    /// covered are not part of it.
-    pub fn keep(&mut self) -> usize {
-        let marks = self.marks();
-        self.kept.push(KeptState { image: self.medium.snapshot(), marks });
-        self.kept.len() - 1
+    /// Sets the durable state aside, with the marks that led to it; changes that are volatile are
+    /// not part of it.
+    pub fn keep(&mut self) -> Result<usize, DiskError> {
+        let (image, marks) = (self.durable_image()?, self.marks());
+        self.kept.push(KeptState { image, marks });
+        Ok(self.kept.len() - 1)
     }
 
     /// Serves a kept state from the next connection on, copy on write.
@@ -520,9 +521,18 @@ impl Disk {
         Ok(())
     }
 
-    /// The medium without anything volatile.
+    /// The medium, as flushes have left it.
     pub fn medium(&self) -> &Image {
         &self.medium
+    }
+
+    /// What the power's going would certainly leave: the medium with the forced changes since the last flush.
+    pub fn durable_image(&mut self) -> Result<Image, DiskError> {
+        let mut image = self.medium.snapshot();
+        for change in self.log.pending_changes().filter(|change| is_safe(change)) {
+            image.write(change.range, change.content.clone())?;
+        }
+        Ok(image)
     }
 
     /// An orderly end: what is volatile becomes durable, and the disk's own file gets everything.

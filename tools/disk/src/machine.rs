@@ -221,7 +221,7 @@ fn act(disk: &mut Disk, action: Action) -> Result<Answer, MachineError> {
         }
         Action::OfferState(state) => return Ok(Answer::of_object(&disk.offer_state(state)?)),
         Action::OfferKept(index) => disk.offer_kept(index)?,
-        Action::Keep => return Ok(Answer::of("kept", disk.keep() as u64)),
+        Action::Keep => return Ok(Answer::of("kept", disk.keep()? as u64)),
         Action::Reset => disk.reset()?,
         Action::Marks => {
             let marks: Vec<_> = disk.marks().iter().map(ToString::to_string).collect();
@@ -238,7 +238,7 @@ fn act(disk: &mut Disk, action: Action) -> Result<Answer, MachineError> {
             disk.load_recording(loaded.map_err(|error| file_error(&path, error))?);
         }
         Action::SaveImage(path) => {
-            disk.medium().save(&path).map_err(|error| file_error(&path, error))?;
+            disk.durable_image()?.save(&path).map_err(|error| file_error(&path, error))?;
         }
         Action::Mark(text) => disk.mark(&text),
     }

@@ -242,7 +242,7 @@ fn states_and_kept_images_do_not_see_what_is_written_to_others() {
     disk.offer_state(StateNumber(3)).unwrap();
     write(&mut disk, 0, 2, 9, false);
     flush(&mut disk);
-    let kept = disk.keep();
+    let kept = disk.keep().unwrap();
     disk.offer_state(StateNumber(3)).unwrap();
     assert_eq!(fills(&disk, 2), [1, 2]);
     disk.offer_state(StateNumber(0)).unwrap();
@@ -250,6 +250,12 @@ fn states_and_kept_images_do_not_see_what_is_written_to_others() {
     flush(&mut disk);
     disk.offer_kept(kept).unwrap();
     assert_eq!(fills(&disk, 2), [9, 9]);
+    // What is forced is durable before any flush, what is volatile is not.
+    write(&mut disk, 0, 1, 6, true);
+    write(&mut disk, 1, 1, 5, false);
+    let kept = disk.keep().unwrap();
+    disk.offer_kept(kept).unwrap();
+    assert_eq!(fills(&disk, 2), [6, 9]);
     disk.reset().unwrap();
     assert_eq!(fills(&disk, 2), [0, 0]);
     assert!(matches!(disk.offer_kept(7), Err(DiskError::NoSuch(_))));

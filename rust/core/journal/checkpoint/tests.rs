@@ -172,6 +172,8 @@ fn behind_a_clean_header_there_are_no_handles() {
     }
     journal.end_header(&written, Ok(())).unwrap();
     assert_eq!(journal.reserve(1000, Class::Normal).map(drop), Err(Error::ReadOnly), "it stands");
+    assert_eq!(journal.begin_header(false).map(drop), Err(Error::WouldBlock), "nothing goes over it");
+    journal.reopen();
     let written = journal.begin_header(false).unwrap();
     journal.end_header(&written, Ok(())).unwrap();
     journal.reserve(1000, Class::Normal).unwrap();

@@ -241,12 +241,12 @@ fn names_run_out(scene: &Scene<'_>) -> Result<()> {
         leave_a_share(scene)?;
         let mut made = 0_u32;
         let mut refused_by = io::Error::other("nothing");
-        let (mut refusals, mut folders) = (0, 0);
+        let (mut refusals, mut all_refusals, mut folders) = (0, 0, 0);
         // In a directory that is removed in the end: one that has grown need not shrink.
         let folder = scene.path("folder");
         fs::create_dir(&folder)?;
         // One call may still find room where another does not: an inode, but no block.
-        while refusals < 3 {
+        while refusals < 3 && all_refusals < share(3_000) {
             let path = folder.join(format!("{made} {}", "n".repeat(100)));
             let outcome = match made % 3 {
                 0 => fs::create_dir(&path).inspect(|()| folders += 1),
@@ -258,6 +258,7 @@ fn names_run_out(scene: &Scene<'_>) -> Result<()> {
                 Ok(()) => refusals = 0,
                 Err(error) if is_full(&error) => {
                     refusals += 1;
+                    all_refusals += 1;
                     refused_by = error;
                     ensure!(
                         fs::symlink_metadata(&path).is_err(),
