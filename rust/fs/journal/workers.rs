@@ -145,6 +145,8 @@ impl Mounted {
     fn remove_orphans_unasked(&self) {
         if let Err(error) = self.remove_orphans(Some(&self.stopping_orphans)) {
             pr_warn!("{}: an orphan cannot be removed: {error}\n", self.name());
+            // Nobody is told; but the mount may want to end at errors.
+            let _ = self.errno(error);
         }
     }
 }

@@ -226,7 +226,7 @@ fn mixed_lengths(scene: &Scene<'_>) -> Result<()> {
     };
     let mut present: BTreeSet<String> = BTreeSet::new();
     for round in 0..6 {
-        for number in 0..300 {
+        for number in 0..share(300) {
             let new = name(round, number);
             fs::write(scene.path(&new), "")?;
             present.insert(new);
