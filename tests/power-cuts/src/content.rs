@@ -8,14 +8,19 @@
 //! a cut follows from it, from the syncs that had returned, and from how many operations survived:
 //!
 //! * a unit holds what it held at the last sync, or what was written later (writeback has no order);
-//! * a truncate is a change of metadata: it survives if a later one did, and then what it cut off is zero;
+//! * a truncate is a change of metadata: it survives if a later one did, and then what it cut off is zero; before
+//!   that, only a filesystem that zeroes in place may show zeroes, in the block in which the new size lies;
 //! * a unit that was never written is zero;
 //! * a file that was renamed over another is, if the rename survived, as if it had been synced before it.
 
 use std::ops::Range;
 
+use clap::ValueEnum;
+
 /// Sizes and offsets of all files are multiples of it.
 pub(crate) const UNIT_BYTES: usize = 64;
+/// A block's units.
+pub(crate) const BLOCK_UNITS: u32 = 4096 / UNIT_BYTES as u32;
 const RECORD_BYTES: usize = 16;
 const RECORDS: usize = UNIT_BYTES / RECORD_BYTES;
 
@@ -78,6 +83,18 @@ pub(crate) struct Knowledge<'a> {
     pub(crate) whole_syncs: &'a [usize],
     /// So many operations survived, as far as they changed metadata.
     pub(crate) survived: usize,
+    /// What a truncate does to the block in which the new size lies.
+    pub(crate) zeroing: Zeroing,
+}
+
+/// How a filesystem zeroes what a truncate cuts off of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Zeroing {
+    /// So that it becomes durable with the new size or after it.
+    WithSize,
+    /// Through the page cache, before the new size is durable: after a cut there may be zeroes at the old size (ext4's
+    /// ext4_block_truncate_page dirties the page and has it written before the transaction that holds the size).
+    InPlace,
 }
 
 /// All that happened to a file.
@@ -107,7 +124,7 @@ impl History {
                         allowed.settle_range(units.clone());
                     }
                 }
-                Event::Truncate { units } => allowed.truncate(*units, survived),
+                Event::Truncate { units } => allowed.truncate(*units, survived, knowledge.zeroing),
                 Event::Sync if returned => allowed.settle(),
                 Event::RenamedOver if survived => allowed.settle(),
                 Event::Sync | Event::RenamedOver => {}
@@ -155,13 +172,16 @@ impl Allowed {
         self.largest = self.largest.max(self.size);
     }
 
-    fn truncate(&mut self, size: u32, survived: bool) {
+    fn truncate(&mut self, size: u32, survived: bool, zeroing: Zeroing) {
         self.grow(size);
+        let block_end = size.next_multiple_of(BLOCK_UNITS) as usize;
         for unit in size as usize..self.units.len() {
             self.now[unit] = ZERO;
-            // Zeroes at the old size would be neither before nor after.
+            // Zeroes at the old size are neither before nor after.
             if survived {
                 self.units[unit] = vec![ZERO];
+            } else if zeroing == Zeroing::InPlace && unit < block_end {
+                self.units[unit].push(ZERO);
             }
         }
         self.size = size;
@@ -245,8 +265,19 @@ mod tests {
         returned: bool,
         survived: usize,
     ) -> Option<String> {
+        fault_if(history, bytes, begun, returned, survived, Zeroing::WithSize)
+    }
+
+    fn fault_if(
+        history: &History,
+        bytes: &[u8],
+        begun: usize,
+        returned: bool,
+        survived: usize,
+        zeroing: Zeroing,
+    ) -> Option<String> {
         let returned = move |_| returned;
-        let knowledge = Knowledge { begun, returned: &returned, whole_syncs: &[], survived };
+        let knowledge = Knowledge { begun, returned: &returned, whole_syncs: &[], survived, zeroing };
         history.fault(FILE, bytes, &knowledge)
     }
 
@@ -288,6 +319,21 @@ mod tests {
         assert_eq!(fault(&history, &bytes(&[(0..2, 2), (2..3, 4)]), 5, true, 5), None);
         let zeroed = bytes(&[(0..3, 2), (3..4, 0)]);
         assert!(fault(&history, &zeroed, 5, true, 4).unwrap().contains("zeroes"), "at the old size");
+    }
+
+    #[test]
+    fn zeroes_in_place_reach_no_further_than_the_block() {
+        let mut history = History::default();
+        let end = 2 * BLOCK_UNITS;
+        history.push(1, Event::Write { units: 0..end, synchronous: false });
+        history.push(2, Event::Sync);
+        history.push(3, Event::Truncate { units: 10 });
+        let in_block = bytes(&[(0..10, 2), (10..BLOCK_UNITS, 0), (BLOCK_UNITS..end, 2)]);
+        let beyond = bytes(&[(0..10, 2), (10..BLOCK_UNITS + 1, 0), (BLOCK_UNITS + 1..end, 2)]);
+        let fault = |bytes: &[u8], zeroing| fault_if(&history, bytes, 4, true, 3, zeroing);
+        assert_eq!(fault(&in_block, Zeroing::InPlace), None);
+        assert!(fault(&in_block, Zeroing::WithSize).unwrap().contains("zeroes"));
+        assert!(fault(&beyond, Zeroing::InPlace).unwrap().contains("zeroes"));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use crate::content::{FileId, Knowledge};
+use crate::content::{FileId, Knowledge, Zeroing};
 use crate::marks::{Progress, Record};
 use crate::operation::{Operation, WriteWay};
 use crate::plan::Plan;
@@ -39,13 +39,14 @@ pub(crate) struct Verdict {
 }
 
 /// Judges what is below `root` by what was known.
-pub(crate) fn judge(root: &Path, record: &Record) -> Result<Verdict> {
+pub(crate) fn judge(root: &Path, record: &Record, zeroing: Zeroing) -> Result<Verdict> {
     let mut verdict = Verdict { promises: record.promises(), ..Verdict::default() };
     if !record.is_ready {
         survey(root)?;
         return Ok(verdict);
     }
-    let cases: Vec<Case<'_>> = (0..record.threads.len()).map(|thread| Case::new(record, thread)).collect();
+    let cases: Vec<Case<'_>> =
+        (0..record.threads.len()).map(|thread| Case::new(record, thread, zeroing)).collect();
     let mut possible = Vec::new();
     for case in &cases {
         let whole_syncs = whole_syncs_for(&cases, case.thread);
@@ -104,6 +105,7 @@ fn order_faults(possible: &[(&Case<'_>, Vec<usize>)]) -> Vec<String> {
 struct Case<'a> {
     record: &'a Record,
     thread: usize,
+    zeroing: Zeroing,
     progress: &'a Progress,
     /// The tree after all operations that had begun; its histories are complete.
     end: Tree,
@@ -114,7 +116,7 @@ struct Case<'a> {
 }
 
 impl<'a> Case<'a> {
-    fn new(record: &'a Record, thread: usize) -> Self {
+    fn new(record: &'a Record, thread: usize, zeroing: Zeroing) -> Self {
         let progress = &record.threads[thread];
         let mut plan = Plan::new(record.load, record.seed, thread);
         let (mut least, mut whole_syncs) = (0, Vec::new());
@@ -128,7 +130,7 @@ impl<'a> Case<'a> {
                 }
             }
         }
-        Self { record, thread, progress, end: plan.into_tree(), least, whole_syncs }
+        Self { record, thread, zeroing, progress, end: plan.into_tree(), least, whole_syncs }
     }
 
     /// How many operations may have survived, in rising order; else what is wrong.
@@ -136,6 +138,7 @@ impl<'a> Case<'a> {
         let least = whole_syncs.last().copied().unwrap_or(0).max(self.least);
         let mut plan = Plan::new(self.record.load, self.record.seed, self.thread);
         let mut possible = Vec::new();
+        // Of each number that fits the names: the fault that counts may be that of any of them.
         let mut wrong_contents = Vec::new();
         loop {
             let survived = plan.given();
@@ -143,7 +146,7 @@ impl<'a> Case<'a> {
                 let faults = self.content_faults(plan.tree(), survived, whole_syncs, found);
                 match faults.is_empty() {
                     true => possible.push(survived),
-                    false => wrong_contents = faults,
+                    false => wrong_contents.extend(faults),
                 }
             }
             if survived >= self.progress.begun {
@@ -189,7 +192,13 @@ impl<'a> Case<'a> {
         found: &Found,
     ) -> Vec<String> {
         let returned = |operation| self.progress.ended.contains(&operation);
-        let knowledge = Knowledge { begun: self.progress.begun, returned: &returned, whole_syncs, survived };
+        let knowledge = Knowledge {
+            begun: self.progress.begun,
+            returned: &returned,
+            whole_syncs,
+            survived,
+            zeroing: self.zeroing,
+        };
         let files = tree.names().iter().filter_map(|(path, node)| {
             let entry = found.get(path).filter(|entry| entry.kind == Kind::File)?;
             let file = FileId::new(self.record.seed, self.thread, *node);
@@ -289,7 +298,7 @@ mod tests {
     fn verdict(root: &Path, marks: &[Mark]) -> Verdict {
         let texts: Vec<String> = marks.iter().map(Mark::to_string).collect();
         let record = Record::from_marks(texts.iter().map(String::as_str)).unwrap().unwrap();
-        judge(root, &record).unwrap()
+        judge(root, &record, Zeroing::WithSize).unwrap()
     }
 
     #[test]

@@ -12,7 +12,7 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::content::{FileId, UNIT_BYTES};
+use crate::content::{FileId, BLOCK_UNITS, UNIT_BYTES};
 use crate::operation::{Operation, WriteWay};
 use crate::tree::{parent_of, Kind, Node, Tree};
 
@@ -22,7 +22,6 @@ const FILE_MAX_UNITS: u32 = (48 << 10) / UNIT_BYTES as u32;
 /// How far a sparse write reaches beyond the end.
 const HOLE_MAX_UNITS: u32 = (128 << 10) / UNIT_BYTES as u32;
 const SPARSE_FILE_MAX_UNITS: u32 = (256 << 10) / UNIT_BYTES as u32;
-const BLOCK_UNITS: u32 = 4096 / UNIT_BYTES as u32;
 const MODES: [u32; 6] = [0o600, 0o640, 0o644, 0o700, 0o750, 0o755];
 /// Longer than what fits into an inode, shorter than a block.
 const LONG_TARGET_BYTES: usize = 700;

@@ -11,6 +11,7 @@ use anyhow::{ensure, Context, Result};
 use clap::Args;
 
 use crate::attachment::{Attachment, FilesystemArguments};
+use crate::content::Zeroing;
 use crate::judge::{folder_of, judge, Verdict};
 use crate::marks::Record;
 
@@ -32,6 +33,9 @@ pub(crate) struct VerifyArguments {
     /// Crash states of the recording.
     #[arg(long, value_delimiter = ',')]
     states: Vec<u64>,
+    /// How the filesystem zeroes what a truncate cuts off of a block.
+    #[arg(long, value_enum, default_value_t = Zeroing::WithSize)]
+    zeroing: Zeroing,
     /// A folder of a filesystem that is mounted already; it is only judged.
     #[arg(long)]
     root: Option<PathBuf>,
@@ -41,7 +45,7 @@ pub(crate) struct VerifyArguments {
 pub(crate) fn run(attachment: &mut Attachment, arguments: &VerifyArguments) -> Result<()> {
     if let Some(root) = &arguments.root {
         let verdict = match marks(attachment)? {
-            Some(record) => judge(root, &record)?,
+            Some(record) => judge(root, &record, arguments.zeroing)?,
             None => Verdict::default(),
         };
         print(0, &verdict, None);
@@ -73,8 +77,8 @@ fn verify(attachment: &mut Attachment, arguments: &VerifyArguments, state: u64) 
     let mut verdict = match attachment.mount(&arguments.filesystem) {
         Err(error) => fault(record.as_ref(), format!("cannot mount: {error}")),
         Ok(mounted) => {
-            let judged =
-                record.as_ref().map_or_else(|| Ok(Verdict::default()), |known| judge(mounted.root(), known));
+            let judge = |known| judge(mounted.root(), known, arguments.zeroing);
+            let judged = record.as_ref().map_or_else(|| Ok(Verdict::default()), judge);
             let mut verdict = judged.unwrap_or_else(|error| fault(record.as_ref(), format!("{error:#}")));
             if let Err(error) = work(mounted.root()) {
                 verdict.faults.push(format!("it cannot be worked in: {error:#}"));
