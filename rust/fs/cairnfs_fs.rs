@@ -26,6 +26,7 @@ mod extended_attributes;
 mod file;
 mod inode;
 mod journal;
+mod memory;
 mod metadata;
 mod module;
 mod mount;

@@ -17,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 use crate::inode::{State, VfsInode};
+use crate::memory::insist;
 use crate::module::Cairnfs;
 use crate::mounted::Mounted;
 use cairnfs_core::error::{Error, Result as CoreResult};
@@ -164,9 +165,8 @@ impl iomap::Operations for Cairnfs {
     fn map_blocks(inode: &VfsInode, position: u64, _length: u64) -> Result<Mapping> {
         let mounted = inode.super_block().data();
         // Without a place the page's data would be gone.
-        let mapped = without_filesystem_reclaim(|| {
-            Mounted::insist(&mut || place_for_writeback(mounted, inode, position))
-        });
+        let mapped =
+            without_filesystem_reclaim(|| insist(&mut || place_for_writeback(mounted, inode, position)));
         mapped.map_err(|error| mounted.errno(error))
     }
 
@@ -253,7 +253,7 @@ fn end_write(
             return Ok(());
         }
         let worst = reservation::set_attributes();
-        Mounted::insist(&mut || {
+        insist(&mut || {
             mounted.change(&[inode], worst, Class::Reserved, &mut |handle| {
                 data::grow_written(handle, number, end_bytes, mark)
             })
@@ -265,9 +265,9 @@ fn end_write(
     while at < end {
         let extent = in_flight_at(inode, at, end)?;
         let piece_end_bytes = bytes(extent.end().0).min(end_bytes);
-        let split = Mounted::insist(&mut Split::reserve)?;
+        let split = insist(&mut Split::reserve)?;
         let worst = reservation::map_written(mounted.metadata.layout(), &inode.data().state.read().inode);
-        Mounted::insist(&mut || {
+        insist(&mut || {
             mounted.change(&[inode], worst, Class::Reserved, &mut |handle| {
                 data::map_written(handle, number, &extent, piece_end_bytes, mark)
             })

@@ -14,6 +14,7 @@ use crate::environment::GroupCell;
 use crate::inode::{Locked, Scope, VfsInode};
 use crate::journal::workers::Workers;
 use crate::journal::Journaling;
+use crate::memory::insist;
 use crate::metadata::Metadata;
 use crate::options::Settings;
 use crate::report;
@@ -31,7 +32,6 @@ use cairnfs_core::units::{GroupNo, InodeNo, TransactionId};
 use cairnfs_linux::block_device::BlockDevice;
 use cairnfs_linux::kobject::Directory;
 use cairnfs_linux::memory_scope::without_filesystem_reclaim;
-use cairnfs_linux::thread::sleep_ms;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use kernel::error::Result as KernelResult;
 use kernel::prelude::*;
@@ -91,9 +91,6 @@ pub(crate) struct Mounted {
     pub(crate) statistics: Mutex<Option<Directory<Mounted>>>,
 }
 
-/// How long who insists on memory waits for it.
-pub(crate) const MEMORY_RETRY_MS: u32 = 20;
-
 impl Mounted {
     /// The device's name, for messages.
     pub(crate) fn name(&self) -> &CStr {
@@ -143,19 +140,8 @@ impl Mounted {
 
     /// As [`Mounted::wait_for`], where a change has been made and must not be said to have failed for want of memory.
     pub(crate) fn wait_for_change(&self, transaction: TransactionId) -> KernelResult {
-        let durable = Self::insist(&mut || self.make_durable(transaction, None));
+        let durable = insist(&mut || self.make_durable(transaction, None));
         durable.map_err(|error| self.errno(error))
-    }
-
-    /// Does `work` until there is memory for it: where there is no way back, or data would be lost. What fails for memory here fails
-    /// because the task is about to be killed, so it sleeps through signals; others give some back meanwhile.
-    pub(crate) fn insist<T>(work: &mut dyn FnMut() -> Result<T>) -> Result<T> {
-        loop {
-            match work() {
-                Err(Error::OutOfMemory) => sleep_ms(MEMORY_RETRY_MS),
-                outcome => return outcome,
-            }
-        }
     }
 
     /// Does `work` in a handle that reserves `worst`, with `inodes` locked until it has closed, and brings their copies up to date.

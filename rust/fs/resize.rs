@@ -17,14 +17,14 @@
 
 use crate::data;
 use crate::inode::VfsInode;
-use crate::mounted::{Mounted, MEMORY_RETRY_MS};
+use crate::memory::{insist, insist_against};
+use crate::mounted::Mounted;
 use cairnfs_core::error::Result as CoreResult;
 use cairnfs_core::journal::flush::FlushMark;
 use cairnfs_core::journal::ring::Class;
 use cairnfs_core::operation::data::{self as operation, Progress};
 use cairnfs_core::operation::reservation;
 use cairnfs_core::units::{blocks_for_bytes, FileBlock, InodeNo, TransactionId, BLOCK_BYTES};
-use cairnfs_linux::thread::sleep_ms;
 use core::sync::atomic::Ordering;
 use kernel::prelude::*;
 
@@ -76,7 +76,7 @@ fn cut(mounted: &Mounted, inode: &VfsInode, size_bytes: u64, new_size: i64) -> R
         inode.data().was_emptied.store(true, Ordering::Relaxed);
     }
     // Not to be killed, nor to fail for memory: the pages are gone.
-    let resized = Mounted::insist(&mut || resize(mounted, inode, Class::Reserved, size_bytes, None));
+    let resized = insist(&mut || resize(mounted, inode, Class::Reserved, size_bytes, None));
     let transaction = resized.map_err(|error| {
         if inode.data().state.read().inode.core.size_bytes != size_bytes {
             // What was cut off would be there again when the file grows.
@@ -89,12 +89,7 @@ fn cut(mounted: &Mounted, inode: &VfsInode, size_bytes: u64, new_size: i64) -> R
         // A mapping that writeback has looked up before says nothing of it.
         inode.data().raise_sequence();
         // It has been cut: not to be said to have failed.
-        while let Err(error) = inode.zero_range(size_bytes, BLOCK.saturating_sub(within)) {
-            if error != ENOMEM {
-                return Err(error);
-            }
-            sleep_ms(MEMORY_RETRY_MS);
-        }
+        insist_against(ENOMEM, &mut || inode.zero_range(size_bytes, BLOCK.saturating_sub(within)))?;
     }
     Ok(())
 }

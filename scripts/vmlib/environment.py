@@ -68,6 +68,11 @@ class Environment:
         debug = 12.0 if self.flavour == "debug" else 1.0
         return debug * positive_float("CAIRNFS_VM_TIMEOUT_SCALE", 1.0)
 
+    @property
+    def load_divisor(self) -> int:
+        """How much less of a heavy load is done: on the debug kernel a tenth."""
+        return 10 if self.flavour == "debug" else 1
+
     @staticmethod
     @functools.cache
     def load(flavour: str) -> Environment:

@@ -169,9 +169,11 @@ def tests_path(config: MachineConfig) -> str:
 def test_environment(environment: Environment, config: MachineConfig) -> dict[str, str]:
     """What a guest test finds in its environment."""
     names = [f"/dev/vd{letter}" for letter, _ in zip("abcdefghijklmnop", config.disks, strict=False)]
-    found = {"CAIRNFS_DISKS": " ".join(names), "CAIRNFS_TESTS": tests_path(config)}
-    if environment.flavour == "debug":
-        found["CAIRNFS_LOAD_DIVISOR"] = "10"
+    found = {
+        "CAIRNFS_DISKS": " ".join(names),
+        "CAIRNFS_TESTS": tests_path(config),
+        "CAIRNFS_LOAD_DIVISOR": str(environment.load_divisor),
+    }
     if config.host_userland:
         found["PATH"] = f"{virtme.SHARE}/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         found["CAIRNFS_MODULES"] = f"{virtme.SHARE}/modules"

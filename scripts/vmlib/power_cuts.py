@@ -74,12 +74,13 @@ def _check_ext4(_environment: Environment, image: Path, is_clean: bool) -> str |
 
 
 def _check_cairnfs(environment: Environment, image: Path, is_clean: bool) -> str | None:
-    fsck = str(programs.build_for_host(environment, "fsck-cairnfs"))
-    problem = _check([fsck, "-nf", str(image)], (0,))
-    if problem or not is_clean:
-        return problem
-    report = json.loads(subprocess.run([fsck, "-nf", "--json", str(image)], stdout=subprocess.PIPE, check=True).stdout)
-    return "the unmount has left something in the journal" if report["replayed"] else None
+    try:
+        words = ("fsck-cairnfs", "-nf", "--json", str(image))
+        report = json.loads(programs.run_for_host(environment, *words, timeout_s=_CHECK_TIMEOUT_S))
+    except VmError as error:
+        return str(error)
+    is_left = is_clean and report["replayed"]
+    return "the unmount has left something in the journal" if is_left else None
 
 
 @dataclass(frozen=True)

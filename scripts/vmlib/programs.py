@@ -7,6 +7,7 @@ cargo locks it, and a test should not wait for a build that has nothing to do wi
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -68,6 +69,7 @@ def build(environment: Environment) -> list[Path]:
     return [folder / _TARGET / "release" / name for name in names]
 
 
+@functools.cache
 def build_for_host(environment: Environment, name: str) -> Path:
     """Builds one program of the workspace for this machine and returns its path."""
     arguments = ["--release", "--bin", name]
@@ -75,3 +77,14 @@ def build_for_host(environment: Environment, name: str) -> Path:
         arguments.append("--quiet")
     _cargo(environment, "build", *arguments)
     return Path(environment.variables["CARGO_TARGET_DIR"]) / "release" / name
+
+
+def run_for_host(environment: Environment, name: str, *arguments: str, timeout_s: float | None = None) -> str:
+    """Runs a program of the workspace on this machine, which must succeed; what it printed."""
+    command = [str(build_for_host(environment, name)), *arguments]
+    result = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=timeout_s
+    )
+    if result.returncode != 0:
+        raise VmError(f"{name} {' '.join(arguments)} ended with {result.returncode}: {result.stdout}")
+    return result.stdout

@@ -8,9 +8,9 @@ left. On the debug kernel all numbers are a tenth.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -18,28 +18,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vmlib import machines, programs
+from vmlib.cases import run_cases
 from vmlib.disks import Disk
 from vmlib.environment import Environment
 from vmlib.guest import Guest
 from vmlib.machines import MachineConfig
 
 ENVIRONMENT = Environment.load(os.environ["CAIRNFS_VM_KERNEL"])
+tool = functools.partial(programs.run_for_host, ENVIRONMENT)
 LIMIT_S = 120.0 * ENVIRONMENT.slowness
-DIVISOR = 10 if ENVIRONMENT.flavour == "debug" else 1
-NAMES = 1_000_000 // DIVISOR
-CHANGES = 20_000 // DIVISOR
-LOOKUPS = 5_000 // DIVISOR
+NAMES = 1_000_000 // ENVIRONMENT.load_divisor
+CHANGES = 20_000 // ENVIRONMENT.load_divisor
+LOOKUPS = 5_000 // ENVIRONMENT.load_divisor
 # The thousand files, in a directory of their own.
 FILES = 1000
 # Of a sparse image: enough inodes for the files that are added, and blocks for the leaves.
 SIZE = "1G"
-
-
-def tool(name: str, *arguments: str) -> str:
-    command = [str(programs.build_for_host(ENVIRONMENT, name)), *arguments]
-    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    assert result.returncode == 0, f"{name} {' '.join(arguments)} ended with {result.returncode}: {result.stdout}"
-    return result.stdout
 
 
 class Cases:
@@ -96,21 +90,10 @@ def main() -> int:
         made_s = time.monotonic() - began
         with machines.make_guest(ENVIRONMENT, MachineConfig(disks=(Disk.image(image),))) as guest:
             cases = Cases(guest, image).all()
-            print(f"TAP version 14\n1..{len(cases)}", flush=True)
             print(f"# {NAMES} names made in {made_s:.0f} s, the image has {image.stat().st_blocks >> 11} MiB", flush=True)
-            failed = 0
-            for number, (title, case) in enumerate(cases, start=1):
-                began = time.monotonic()
-                try:
-                    case()
-                    print(f"ok {number} - {title}", flush=True)
-                except Exception as error:  # pylint: disable=broad-except
-                    failed += 1
-                    words = str(error).replace("\n", "\n# ")
-                    print(f"not ok {number} - {title}\n# {type(error).__name__}: {words}", flush=True)
-                print(f"# {time.monotonic() - began:.1f} s", flush=True)
+            status = run_cases(cases)
             guest.power_off()
-    return 1 if failed else 0
+    return status
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from vmlib import machines
+from vmlib.cases import run_cases
 from vmlib.disk_server import DiskServer
 from vmlib.environment import Environment
 from vmlib.guest import Guest
@@ -104,17 +105,7 @@ def many_states_in_one_boot() -> None:
 
 def main() -> int:
     cases = (cut_of_a_whole_machine, forced_writes_of_the_guests_own_client, many_states_in_one_boot)
-    print(f"TAP version 14\n1..{len(cases)}", flush=True)
-    failed = 0
-    for number, case in enumerate(cases, start=1):
-        name = case.__name__.replace("_", " ")
-        try:
-            case()
-            print(f"ok {number} - {name}", flush=True)
-        except Exception as error:  # pylint: disable=broad-except
-            failed += 1
-            print(f"not ok {number} - {name}\n# {type(error).__name__}: {error}", flush=True)
-    return 1 if failed else 0
+    return run_cases([(case.__name__.replace("_", " "), case) for case in cases])
 
 
 if __name__ == "__main__":

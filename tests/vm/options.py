@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from vmlib import machines, programs
+from vmlib.cases import run_cases
 from vmlib.disk_server import DiskServer
 from vmlib.environment import Environment
 from vmlib.guest import Guest
@@ -89,10 +89,6 @@ class Cases:
         lines = self.shell("dmesg").splitlines()
         return "\n".join(line for line in lines if "cairnfs-guest:" not in line)
 
-    def attach(self, fua: bool) -> None:
-        words = "" if fua else "--no-fua"
-        self.shell(f"/bin/cairnfs-nbd-attach attach {words} {self.server.address_in_guest} disk0 0")
-
     def mount_error(self, how: str, options: str) -> int:
         """Mounts, or remounts what is mounted; the error number. The log is empty before."""
         self.shell("dmesg -c > /dev/null")
@@ -106,11 +102,11 @@ class Cases:
         assert error == 0, f"mount with {options}: error {error}; the log says: {self.log()}"
 
     @contextlib.contextmanager
-    def attached(self, reset: bool = True, fua: bool = True) -> Iterator[None]:
+    def attached(self, reset: bool = True) -> Iterator[None]:
         """The disk, with a new filesystem or as it is."""
         if reset:
             self.server.command("reset")
-        self.attach(fua)
+        self.shell(f"/bin/cairnfs-nbd-attach attach {self.server.address_in_guest} disk0 0")
         try:
             yield
         finally:
@@ -118,9 +114,9 @@ class Cases:
             self.shell("umount /mnt 2> /dev/null || true; /bin/cairnfs-nbd-attach detach 0 2> /dev/null || true")
 
     @contextlib.contextmanager
-    def mounted(self, options: str, fua: bool = True) -> Iterator[None]:
+    def mounted(self, options: str) -> Iterator[None]:
         """A new filesystem, mounted."""
-        with self.attached(fua=fua):
+        with self.attached():
             self.mount(options)
             yield
             self.shell("if grep -q ' /mnt ' /proc/mounts; then umount /mnt; fi")
@@ -157,13 +153,12 @@ class Cases:
         """What `cairnfs info` says of what the disk holds durably."""
         image = self.folder / "medium.img"
         self.server.command(f"image {image}")
-        program = programs.build_for_host(ENVIRONMENT, "cairnfs")
-        result = subprocess.run([str(program), "info", "--json", str(image)], stdout=subprocess.PIPE, check=True)
+        found = programs.run_for_host(ENVIRONMENT, "cairnfs", "info", "--json", str(image))
         image.unlink()
-        return json.loads(result.stdout)
+        return json.loads(found)
 
     def journal_on_the_disk(self) -> dict[str, Any]:
-        """The newest journal header that is durable, on a disk without FUA: what was forced is not in an image yet."""
+        """The newest journal header that is durable."""
         return self.medium()["journal"]
 
     # The cases ------------------------------------------------------------------------------------------------------
@@ -208,7 +203,7 @@ class Cases:
         assert names == ["asked"], f"after a cut there is {names}"
 
     def checkpoint_interval(self) -> None:
-        with self.mounted(f"commit_interval_s={NEVER_S},checkpoint_interval_s=1", fua=False):
+        with self.mounted(f"commit_interval_s={NEVER_S},checkpoint_interval_s=1"):
             self.goes_home("/mnt/new")
 
     def goes_home(self, path: str) -> None:
@@ -224,7 +219,7 @@ class Cases:
         assert used == 0, f"{used} bytes of the ring are still in use"
 
     def long_checkpoint_interval(self) -> None:
-        with self.mounted(QUIET, fua=False):
+        with self.mounted(QUIET):
             self.shell("touch /mnt/new; sync")
             self.server.command("counters reset")
             before = self.journal_on_the_disk()
@@ -243,7 +238,7 @@ class Cases:
             before = self.statistic("journal/commits")
             self.shell("touch /mnt/unasked")
             self.wait_for_more("journal/commits", before)
-        with self.mounted(QUIET, fua=False):
+        with self.mounted(QUIET):
             self.mount("checkpoint_interval_s=1")
             self.shell(f"sleep {QUIET_S / 2}")
             self.goes_home("/mnt/home")
@@ -422,24 +417,14 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="cairnfs-options-") as name:
         folder = Path(name)
         image = folder / "new.img"
-        mkfs = programs.build_for_host(ENVIRONMENT, "mkfs-cairnfs")
-        subprocess.run([str(mkfs), "-q", "-J", JOURNAL, str(image), SIZE], check=True)
+        programs.run_for_host(ENVIRONMENT, "mkfs-cairnfs", "-q", "-J", JOURNAL, str(image), SIZE)
         config = MachineConfig(network=True)
         with DiskServer(ENVIRONMENT, [f"disk0={image},cow"]) as server, machines.make_guest(ENVIRONMENT, config) as guest:
             guest.run(["/bin/sh", "-c", "insmod /lib/modules/current/cairnfs.ko"], LIMIT_S, check=True)
             cases = Cases(guest, server, folder).all()
-            print(f"TAP version 14\n1..{len(cases)}", flush=True)
-            failed = 0
-            for number, (title, case) in enumerate(cases, start=1):
-                try:
-                    case()
-                    print(f"ok {number} - {title}", flush=True)
-                except Exception as error:  # pylint: disable=broad-except
-                    failed += 1
-                    words = str(error).replace("\n", "\n# ")
-                    print(f"not ok {number} - {title}\n# {type(error).__name__}: {words}", flush=True)
+            status = run_cases(cases)
             guest.power_off()
-    return 1 if failed else 0
+    return status
 
 
 if __name__ == "__main__":

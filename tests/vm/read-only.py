@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vmlib import machines, programs
+from vmlib.cases import run_cases
 from vmlib.disks import Disk
 from vmlib.environment import REPOSITORY, Environment
 from vmlib.guest import Guest
@@ -288,18 +289,9 @@ def main() -> int:
         devices = {name: f"/dev/vd{chr(ord('a') + number)}" for number, name in enumerate(disks)}
         with machines.make_guest(ENVIRONMENT, config) as guest:
             cases = Cases(guest, devices, origin).all()
-            print(f"TAP version 14\n1..{len(cases)}", flush=True)
-            failed = 0
-            for number, (title, case) in enumerate(cases, start=1):
-                try:
-                    case()
-                    print(f"ok {number} - {title}", flush=True)
-                except Exception as error:  # pylint: disable=broad-except
-                    failed += 1
-                    words = str(error).replace("\n", "\n# ")
-                    print(f"not ok {number} - {title}\n# {type(error).__name__}: {words}", flush=True)
+            status = run_cases(cases)
             guest.power_off()
-    return 1 if failed else 0
+    return status
 
 
 if __name__ == "__main__":

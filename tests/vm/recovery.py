@@ -8,12 +8,12 @@ say, and what has become of the image, byte by byte, for the checker, and agains
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -22,12 +22,14 @@ from pathlib import Path
 from typing import Any
 
 from vmlib import machines, programs
+from vmlib.cases import run_cases
 from vmlib.disks import Disk
 from vmlib.environment import Environment
 from vmlib.guest import Guest
 from vmlib.machines import MachineConfig
 
 ENVIRONMENT = Environment.load(os.environ["CAIRNFS_VM_KERNEL"])
+tool = functools.partial(programs.run_for_host, ENVIRONMENT)
 LIMIT_S = 30.0 * ENVIRONMENT.slowness
 SIZE = "64M"
 # One group for all, and room for the whole of the work: nothing of it goes home by itself.
@@ -43,13 +45,6 @@ COPIES = (
     "rw", "ro", "no-recovery", "toggled", "hardware", "orphans", "damaged", "torn", "headers", "clean",
 )  # fmt: skip
 READ_ONLY_COPIES = ("hardware",)
-
-
-def tool(name: str, *arguments: str) -> str:
-    command = [str(programs.build_for_host(ENVIRONMENT, name)), *arguments]
-    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    assert result.returncode == 0, f"{name} {' '.join(arguments)} ended with {result.returncode}: {result.stdout}"
-    return result.stdout
 
 
 def information(image: Path) -> dict[str, Any]:
@@ -338,19 +333,9 @@ def main() -> int:
         with machines.make_guest(ENVIRONMENT, MachineConfig(disks=tuple(disks))) as guest:
             guest.run(["/bin/sh", "-c", "insmod /lib/modules/current/cairnfs.ko"], LIMIT_S, check=True)
             cases = Cases(guest, devices, images).all()
-            print(f"TAP version 14\n1..{len(cases)}", flush=True)
-            failed = 0
-            for number, (title, case) in enumerate(cases, start=1):
-                try:
-                    case()
-                    print(f"ok {number} - {title}", flush=True)
-                except Exception as error:  # pylint: disable=broad-except
-                    failed += 1
-                    words = str(error).replace("\n", "\n# ")
-                    print(f"not ok {number} - {title}\n# {type(error).__name__}: {words}", flush=True)
-                    guest.run(["/bin/umount", "/mnt"], LIMIT_S)
+            status = run_cases(cases, lambda: guest.run(["/bin/umount", "/mnt"], LIMIT_S))
             guest.power_off()
-    return 1 if failed else 0
+    return status
 
 
 if __name__ == "__main__":

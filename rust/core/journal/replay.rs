@@ -127,8 +127,9 @@ pub fn without(header: &JournalHeader) -> Recovered {
     Recovered { start, report: no_report() }
 }
 
-/// Everything that was known durable must be there: by the header's word, and by that of a later record.
-fn check_damage(reader: &mut RingReader<'_>, header: &JournalHeader, scan: &Scan) -> Result {
+/// Everything that was known durable must be there: by the header's word, and by that of a later record. If not, a mount refuses:
+/// [`Check::JournalDamage`], with the first sequence that is missing and the one that was known durable.
+pub fn check_damage(reader: &mut RingReader<'_>, header: &JournalHeader, scan: &Scan) -> Result {
     let missing = scan.end.tail.sequence;
     let at = reader.block_of(scan.stopped_at.tail.position);
     if header.stable_sequence >= missing {
@@ -183,11 +184,23 @@ fn bring_home(
     reader: &mut RingReader<'_>,
 ) -> Result {
     let mut targets = Targets::new(device, platform, geometry);
-    replay(reader, header, scan, geometry, &mut targets)?;
-    let last = Sequence(scan.end.tail.sequence.0.saturating_sub(1));
-    targets.finish(last)?;
+    let last = replay_and_verify(reader, header, scan, geometry, &mut targets)?;
     targets.write_home(last)?;
     device.flush()
+}
+
+/// Replays in memory what was scanned, and verifies what comes of it; the newest record that counts.
+fn replay_and_verify(
+    reader: &mut RingReader<'_>,
+    header: &JournalHeader,
+    scan: &Scan,
+    geometry: &Geometry,
+    targets: &mut Targets<'_>,
+) -> Result<Sequence> {
+    replay(reader, header, scan, geometry, targets)?;
+    let last = Sequence(scan.end.tail.sequence.0.saturating_sub(1));
+    targets.finish(last)?;
+    Ok(last)
 }
 
 /// A mount begins two generations later: a wrap that was lost may have used the next one.

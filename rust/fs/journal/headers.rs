@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+use crate::memory::insist;
 use crate::mounted::Mounted;
 use cairnfs_core::device::Device as _;
 use cairnfs_core::error::{Error, Result};
@@ -58,15 +59,15 @@ impl Mounted {
         let mut rounds = 0..END_ROUNDS;
         loop {
             // VFS takes no error of an unmount: for want of memory nothing is given up.
-            Self::insist(&mut || self.checkpoint())?;
-            match Self::insist(&mut || self.write_header(true)) {
+            insist(&mut || self.checkpoint())?;
+            match insist(&mut || self.write_header(true)) {
                 Err(Error::WouldBlock) if rounds.next().is_some() => {}
                 outcome => break outcome?,
             }
         }
         // A clean header stands: whatever goes wrong now, nothing more may be logged.
         self.journaling.room.signal();
-        Self::insist(&mut || self.note_end()).inspect_err(|error| self.shut_down(*error))
+        insist(&mut || self.note_end()).inspect_err(|error| self.shut_down(*error))
     }
 
     fn note_end(&self) -> Result {

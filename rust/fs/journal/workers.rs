@@ -11,10 +11,11 @@
 
 #![forbid(unsafe_code)]
 
-use crate::mounted::{Mounted, MEMORY_RETRY_MS};
+use crate::memory;
+use crate::mounted::Mounted;
 use cairnfs_core::error::Error;
 use cairnfs_linux::event::Event;
-use cairnfs_linux::thread::{sleep_ms, Thread};
+use cairnfs_linux::thread::Thread;
 use core::sync::atomic::{AtomicBool, Ordering};
 use kernel::c_str;
 use kernel::prelude::*;
@@ -86,7 +87,7 @@ fn start(mounted: &Arc<Mounted>, duty: &'static Duty) -> Result<Thread> {
 /// Who waits for room asks again at once: a thread that has found no memory takes its time.
 fn wait_for_memory(outcome: cairnfs_core::error::Result) {
     if outcome == Err(Error::OutOfMemory) {
-        sleep_ms(MEMORY_RETRY_MS);
+        memory::pause();
     }
 }
 

@@ -9,15 +9,12 @@
 mod gather;
 mod text;
 
+use crate::superblock;
 use anyhow::bail;
 use cairnfs_core::device::Device;
 use cairnfs_core::format::group::Geometry;
-use cairnfs_core::format::superblock::{PRIMARY, SECONDARY};
 use cairnfs_core::units::BlockNo;
-use cairnfs_device::{
-    find_copy, load_superblock, print_json, read_copy, Access, FileDevice, LoadedSuperblock, Rejected,
-    StdPlatform,
-};
+use cairnfs_device::{print_json, read_copy, Access, FileDevice, LoadedSuperblock, Rejected, StdPlatform};
 use std::path::PathBuf;
 
 /// The options of `cairnfs info`.
@@ -77,18 +74,5 @@ fn load(
             Err(error) => bail!("superblock in block {block}: {error}"),
         };
     }
-    let rejected = match load_superblock(device, platform) {
-        Ok(loaded) => return Ok(loaded),
-        Err(rejected) => rejected,
-    };
-    match find_copy(device, platform) {
-        Some((block, superblock)) => Ok(LoadedSuperblock { superblock, block, rejected }),
-        None => {
-            let reason = |block| {
-                rejected.iter().find(|copy| copy.block == block).map(|copy| device.explain(copy.error))
-            };
-            let reasons: Vec<_> = [PRIMARY, SECONDARY].into_iter().filter_map(reason).collect();
-            bail!("no superblock: {}", reasons.join("; "));
-        }
-    }
+    superblock::load(device, platform)
 }

@@ -12,13 +12,14 @@ mod list;
 mod text;
 mod verify;
 
-use anyhow::{anyhow, bail};
+use crate::superblock;
+use anyhow::anyhow;
 use cairnfs_core::device::Device;
 use cairnfs_core::error::{Check, Corruption, Error, Result};
 use cairnfs_core::format::group::Geometry;
-use cairnfs_core::format::superblock::Superblock;
+use cairnfs_core::format::superblock::{Superblock, PRIMARY, SECONDARY};
 use cairnfs_core::journal::replay::chain::RingReader;
-use cairnfs_device::{find_copy, load_superblock, users_of, Access, FileDevice, Rejected, StdPlatform};
+use cairnfs_device::{users_of, Access, FileDevice, LoadedSuperblock, Rejected, StdPlatform};
 use std::path::Path;
 
 const LIST_HELP: &str = "\
@@ -102,25 +103,15 @@ impl Filesystem {
     }
 }
 
-/// The superblock, or the copy behind the journal when the pair is lost.
+/// The superblock; what was wrong with others is said on stderr.
 fn load(device: &FileDevice, platform: &StdPlatform) -> anyhow::Result<Superblock> {
-    let rejected = match load_superblock(device, platform) {
-        Ok(loaded) => {
-            for Rejected { block, error } in &loaded.rejected {
-                eprintln!("cairnfs: warning: superblock in block {block}: {error}");
-            }
-            return Ok(loaded.superblock);
-        }
-        Err(rejected) => rejected,
-    };
-    let Some((block, superblock)) = find_copy(device, platform) else {
-        let reasons: Vec<_> = rejected.iter().map(|copy| device.explain(copy.error)).collect();
-        bail!("no superblock: {}", reasons.join("; "));
-    };
+    let LoadedSuperblock { superblock, block, rejected } = superblock::load(device, platform)?;
     for Rejected { block, error } in &rejected {
         eprintln!("cairnfs: warning: superblock in block {block}: {error}");
     }
-    eprintln!("cairnfs: warning: the superblock is lost; the copy in block {block} is used");
+    if block != PRIMARY && block != SECONDARY {
+        eprintln!("cairnfs: warning: the superblock is lost; the copy in block {block} is used");
+    }
     Ok(superblock)
 }
 

@@ -7,6 +7,7 @@
 
 mod info;
 mod journal;
+mod superblock;
 
 use cairnfs_device::exit;
 use clap::{Parser, Subcommand};

@@ -2,14 +2,14 @@
 
 //! Examining a journal without changing anything: what the tools need besides following the chain.
 //!
-//! The same steps as recovery's, one by one, so that each can be reported: [`super::scan`] follows the chain; [`check_damage`]
+//! The same steps as recovery's, one by one, so that each can be reported: [`super::scan`] follows the chain; [`super::check_damage`]
 //! says whether everything that was known durable is there; [`rehearse`] replays it in memory and stops where recovery would
 //! begin to write. Nothing here writes to the device, so a crash leaves nothing of it.
 
 use super::apply::Targets;
 use super::chain::RingReader;
 use super::items::{Item, Items};
-use super::{replay, Scan};
+use super::{replay_and_verify, Scan};
 use crate::device::Device;
 use crate::error::Result;
 use crate::format::group::Geometry;
@@ -17,7 +17,7 @@ use crate::format::item::ItemHeader;
 use crate::format::journal::JournalHeader;
 use crate::journal::encode::item_bytes;
 use crate::platform::Platform;
-use crate::units::{BlockNo, Sequence};
+use crate::units::BlockNo;
 
 /// An item, and what stands in front of it.
 pub struct ListedItem<'p> {
@@ -51,12 +51,6 @@ impl<'p> ListedItems<'p> {
     }
 }
 
-/// Whether everything is there that was known durable, by the header's word or that of a later record. If not, a mount refuses:
-/// [`crate::error::Check::JournalDamage`], with the first sequence that is missing and the one that was known durable.
-pub fn check_damage(reader: &mut RingReader<'_>, header: &JournalHeader, scan: &Scan) -> Result {
-    super::check_damage(reader, header, scan)
-}
-
 /// Replays in memory what was scanned, and verifies all of it, as recovery does before it writes anything. Group headers are not
 /// among it: recovery makes them anew, from bitmaps that have been verified here, while it writes.
 pub fn rehearse(
@@ -68,8 +62,8 @@ pub fn rehearse(
     reader: &mut RingReader<'_>,
 ) -> Result {
     let mut targets = Targets::new(device, platform, geometry);
-    replay(reader, header, scan, geometry, &mut targets)?;
-    targets.finish(Sequence(scan.end.tail.sequence.0.saturating_sub(1)))
+    replay_and_verify(reader, header, scan, geometry, &mut targets)?;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use super::{describe, Filesystem};
 use cairnfs_core::error::Error;
 use cairnfs_core::format::journal::{JournalHeader, HEADER_CLEAN};
 use cairnfs_core::journal::replay::chain::{RingReader, Stop};
-use cairnfs_core::journal::replay::examine::check_damage;
+
 use cairnfs_core::journal::replay::{self, Scan};
 use cairnfs_device::{exit, print_json};
 use serde::Serialize;
@@ -162,7 +162,7 @@ impl Listing {
         self.end = Some(gather::end(&scan.stopped_at.tail, scan.stop));
         (self.transactions, self.items) = (scan.transactions, scan.items);
         self.discarded_records = scan.discarded_records;
-        if let Err(error) = check_damage(reader, header, scan) {
+        if let Err(error) = replay::check_damage(reader, header, scan) {
             self.note(filesystem, error);
         }
     }

@@ -8,7 +8,7 @@ use cairnfs_core::error::{Error, Result};
 use cairnfs_core::format::journal::{JournalHeader, HEADER_CLEAN};
 use cairnfs_core::journal::replay;
 use cairnfs_core::journal::replay::chain::Stop;
-use cairnfs_core::journal::replay::examine::{check_damage, rehearse};
+use cairnfs_core::journal::replay::examine::rehearse;
 use cairnfs_device::{exit, print_json};
 use serde::Serialize;
 use std::io::{self, Write};
@@ -124,7 +124,7 @@ impl Report {
         self.end = Some(gather::end(&scan.stopped_at.tail, scan.stop));
         (self.transactions, self.items) = (scan.transactions, scan.items);
         self.discarded_records = scan.discarded_records;
-        check_damage(&mut reader, header, &scan)?;
+        replay::check_damage(&mut reader, header, &scan)?;
         rehearse(device, platform, geometry, header, &scan, &mut reader)
     }
 }
