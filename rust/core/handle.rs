@@ -328,6 +328,21 @@ impl<'e> Handle<'e> {
         for run in &mapped {
             let _ = self.in_group(*run, &mut |group, run| group.settle_blocks(run));
         }
+        // Before the numbers of removed inodes are free: whoever takes one may become an orphan of that number.
+        let (new, ended) = (core::mem::take(&mut self.new_orphans), core::mem::take(&mut self.ended_orphans));
+        let mut block = self.new_index_block.take();
+        let _ = self.environment.with_orphans(&mut |orphans| {
+            if let Some((reservation, block)) = block.take() {
+                orphans.append_block(reservation, block);
+            }
+            for key in &new {
+                orphans.settle(*key);
+            }
+            for key in &ended {
+                orphans.remove(*key);
+            }
+            Ok(())
+        });
         let taken_inodes = core::mem::take(&mut self.taken_inodes);
         for (number, freed) in taken_inodes
             .iter()
@@ -345,20 +360,6 @@ impl<'e> Handle<'e> {
                 group.settle_inode(place.index)
             });
         }
-        let (new, ended) = (core::mem::take(&mut self.new_orphans), core::mem::take(&mut self.ended_orphans));
-        let mut block = self.new_index_block.take();
-        let _ = self.environment.with_orphans(&mut |orphans| {
-            if let Some((reservation, block)) = block.take() {
-                orphans.append_block(reservation, block);
-            }
-            for key in &new {
-                orphans.settle(*key);
-            }
-            for key in &ended {
-                orphans.remove(*key);
-            }
-            Ok(())
-        });
     }
 
     fn in_group(

@@ -184,6 +184,8 @@ fn place_for_writeback(mounted: &Mounted, inode: &VfsInode, position: u64) -> Co
     let at = FileBlock(position >> BLOCK_SHIFT);
     let data = inode.data();
     mounted.check_journal()?;
+    // Before the look for a cut block: a truncation that is noted behind that look voids what is found.
+    let sequence = data.sequence();
     let cut_block = data.cut_block();
     if cut_block == Some(at) {
         mounted.make_durable(data.cut_in(), None)?;
@@ -205,7 +207,7 @@ fn place_for_writeback(mounted: &Mounted, inode: &VfsInode, position: u64) -> Co
         // A page is never dirty without a promise: to drop its data silently would be worse than to say so.
         Place::Hole(_) => Err(Error::Io(BlockNo(0))),
         place => {
-            let mut mapping = place.mapping(at, data.sequence());
+            let mut mapping = place.mapping(at, sequence);
             if let Some(cut_block) = cut_block.filter(|cut_block| *cut_block > at) {
                 // So that writeback asks again before it comes to that one.
                 let length_bytes = bytes(cut_block.0).saturating_sub(mapping.start_bytes);
@@ -244,6 +246,10 @@ fn end_write(
         mark
     });
     inode.data().note_data(mark);
+    let written = start_byte >> BLOCK_SHIFT..blocks_for_bytes(start_byte.saturating_add(length_bytes));
+    if let Some(tail) = inode.data().stale_tail().filter(|tail| written.contains(&tail.0)) {
+        inode.data().tail_is_written(tail);
+    }
     let number = InodeNo(inode.number());
     // A truncation that has begun has moved the size already.
     let size_bytes = u64::try_from(inode.size()).unwrap_or(0);
@@ -360,7 +366,7 @@ impl Mounted {
         let wanted = Wanted::near(goal, blocks).of_class(space::Class::Reserved);
         match choose::allocate_run(self, &wanted) {
             Err(Error::NoSpace) => {
-                self.commit()?;
+                self.commit_frees()?;
                 choose::allocate_run(self, &wanted)
             }
             taken => taken,

@@ -44,8 +44,8 @@ impl file::Operations for Cairnfs {
         inode.super_block().data().sync_inode(inode, data_only)
     }
 
-    fn before_write(inode: &VfsInode, position: u64, _bytes: u64) -> Result {
-        resize::before_write(inode, position)
+    fn before_write(inode: &VfsInode, position: u64, bytes: u64) -> Result {
+        resize::before_write(inode, position, bytes)
     }
 
     fn make_room(inode: &VfsInode) {
@@ -53,7 +53,7 @@ impl file::Operations for Cairnfs {
         super_block.write_everything_back();
         // What writeback has not used of its promises, and what was freed: a commit makes it usable. Without one the write fails.
         let _ = super_block.data().remove_orphans(None);
-        let _ = super_block.data().commit();
+        let _ = super_block.data().commit_frees();
     }
 
     fn release(inode: &VfsInode, was_writable: bool) {

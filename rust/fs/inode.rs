@@ -25,7 +25,9 @@ use cairnfs_core::journal::flush::FlushMark;
 use cairnfs_core::memory::{List, Owned};
 use cairnfs_core::pending::Pending;
 use cairnfs_core::symlink;
-use cairnfs_core::units::{FileBlock, FlushNo, InodeNo, TransactionId, BLOCK_BYTES, SECTOR_BYTES};
+use cairnfs_core::units::{
+    blocks_for_bytes, FileBlock, FlushNo, InodeNo, TransactionId, BLOCK_BYTES, SECTOR_BYTES,
+};
 use cairnfs_linux::inode::{Attributes, Found, Inode, Kind, Parameters};
 use cairnfs_linux::memory_scope::without_filesystem_reclaim;
 use cairnfs_linux::new_rw_semaphore;
@@ -61,6 +63,9 @@ pub(crate) struct InodeData {
     /// The block, plus one, that the newest truncation cut into, and the transaction with it. 0: none.
     cut_block: AtomicU64,
     cut_in: AtomicU64,
+    /// The block, plus one, in which bytes behind the end of the file may be anything on the device: that of the newest truncation, or
+    /// of the end that was found there. Whoever moves the end beyond that block has it written before. 0: none.
+    stale_tail: AtomicU64,
     /// The file was cut to nothing: what replaces its contents goes out when it is closed.
     pub(crate) was_emptied: AtomicBool,
     /// The transaction with its newest change: what fsync waits for. 0: everything is durable.
@@ -78,6 +83,10 @@ impl InodeData {
         changed_in: TransactionId,
         mark: Option<FlushMark>,
     ) -> impl PinInit<Self, kernel::error::Error> {
+        let core = &inode.core;
+        let has_tail =
+            core.mode & MODE_TYPE == MODE_REGULAR && !core.size_bytes.is_multiple_of(BLOCK_BYTES as u64);
+        let stale_tail = if has_tail { blocks_for_bytes(core.size_bytes) } else { 0 };
         let state = State { inode, pending: Pending::new() };
         let (transaction, mark) = (changed_in.0, mark.map_or(0, |mark| mark.0.saturating_add(1)));
         try_pin_init!(Self {
@@ -85,6 +94,7 @@ impl InodeData {
             sequence: AtomicU64::new(0),
             cut_block: AtomicU64::new(0),
             cut_in: AtomicU64::new(0),
+            stale_tail: AtomicU64::new(stale_tail),
             was_emptied: AtomicBool::new(false),
             changed_in: AtomicU64::new(transaction),
             contents_changed_in: AtomicU64::new(transaction),
@@ -117,6 +127,19 @@ impl InodeData {
     pub(crate) fn note_cut(&self, block: FileBlock, transaction: TransactionId) {
         self.cut_in.store(transaction.0, Ordering::Release);
         self.cut_block.store(block.0.saturating_add(1), Ordering::Release);
+        self.stale_tail.store(block.0.saturating_add(1), Ordering::Release);
+    }
+
+    /// The block with the end of the file, if bytes behind that may be anything on the device.
+    pub(crate) fn stale_tail(&self) -> Option<FileBlock> {
+        self.stale_tail.load(Ordering::Acquire).checked_sub(1).map(FileBlock)
+    }
+
+    /// That block has been written, and what lies behind the end with it.
+    pub(crate) fn tail_is_written(&self, block: FileBlock) {
+        let stale = block.0.saturating_add(1);
+        // Where a later truncation has named another block, that one stays.
+        let _ = self.stale_tail.compare_exchange(stale, 0, Ordering::AcqRel, Ordering::Relaxed);
     }
 
     /// The block that the newest truncation cut into.
@@ -227,11 +250,32 @@ pub(crate) fn get(super_block: &SuperBlock<Cairnfs>, number: InodeNo) -> Result<
 }
 
 /// What VFS wants to know of an inode.
-pub(crate) fn parameters(mounted: &Mounted, inode: &CoreInode) -> Result<Parameters> {
+fn parameters(mounted: &Mounted, inode: &CoreInode) -> Result<Parameters> {
+    let kind = match plain_kind(inode) {
+        Kind::LongSymlink if inode.map_kind() != MapKind::SymlinkBlock => {
+            Kind::ShortSymlink(target(mounted, inode)?)
+        }
+        kind => kind,
+    };
+    Ok(with_kind(inode, kind))
+}
+
+/// The same of an inode that has just been made, whose target is known: without anything that may fail.
+pub(crate) fn parameters_of_new(inode: &CoreInode, target: Option<Target>) -> Parameters {
+    let kind = match (plain_kind(inode), target) {
+        (Kind::LongSymlink, Some(target)) if inode.map_kind() != MapKind::SymlinkBlock => {
+            Kind::ShortSymlink(target)
+        }
+        (kind, _) => kind,
+    };
+    with_kind(inode, kind)
+}
+
+fn with_kind(inode: &CoreInode, kind: Kind) -> Parameters {
     let core = inode.core;
-    Ok(Parameters {
+    Parameters {
         mode: core.mode,
-        kind: kind_of(mounted, inode)?,
+        kind,
         uid: core.uid,
         gid: core.gid,
         links: core.links,
@@ -243,7 +287,7 @@ pub(crate) fn parameters(mounted: &Mounted, inode: &CoreInode) -> Result<Paramet
         changed: Time::from_ns(core.changed_ns),
         is_immutable: core.flags & FLAG_IMMUTABLE != 0,
         is_append_only: core.flags & FLAG_APPEND != 0,
-    })
+    }
 }
 
 /// Reads an inode that is in use: it must be there, and have links.
@@ -262,14 +306,14 @@ fn read(mounted: &Mounted, number: InodeNo) -> cairnfs_core::error::Result<Owned
     Ok(inode)
 }
 
-fn kind_of(mounted: &Mounted, inode: &CoreInode) -> Result<Kind> {
-    Ok(match inode.core.mode & MODE_TYPE {
+/// The kind by the mode alone: every symbolic link is a long one.
+fn plain_kind(inode: &CoreInode) -> Kind {
+    match inode.core.mode & MODE_TYPE {
         MODE_DIRECTORY => Kind::Directory,
         MODE_REGULAR => Kind::Regular,
-        MODE_SYMLINK if inode.map_kind() == MapKind::SymlinkBlock => Kind::LongSymlink,
-        MODE_SYMLINK => Kind::ShortSymlink(target(mounted, inode)?),
+        MODE_SYMLINK => Kind::LongSymlink,
         _ => Kind::Special(inode.core.device),
-    })
+    }
 }
 
 fn target(mounted: &Mounted, inode: &CoreInode) -> Result<Target> {

@@ -176,7 +176,7 @@ impl Mounted {
                         // The reserved class is the remover's own. What cannot be removed is no reason not to try the rest.
                         let _ = self.remove_orphans(None);
                     }
-                    self.commit()?;
+                    self.commit_frees()?;
                 }
                 self.change_once(scope, inodes, worst, class, work)
             }

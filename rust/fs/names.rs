@@ -62,8 +62,9 @@ fn make(
     let super_block = parent.super_block();
     let mounted = super_block.data();
     let errno = |error| mounted.errno(error);
-    // VFS' inode first: behind the handle nothing may fail for want of memory.
+    // VFS' inode first, and what it is to say of a link: behind the handle nothing may fail for want of memory.
     let mut unborn = super_block.new_inode()?;
+    let copied = target.map(Target::copy_of).transpose()?;
     unborn.init_owner(idmap, parent, mode);
     let new = NewInode {
         mode: unborn.mode(),
@@ -82,7 +83,7 @@ fn make(
     let Some(inode) = closed.inodes.remove(made) else {
         return corrupt(Check::Dangling, BlockNo(0), made.0, 0).map_err(errno);
     };
-    let parameters = inode::parameters(mounted, &inode)?;
+    let parameters = inode::parameters_of_new(&inode, copied);
     let data = InodeData::new(inode, closed.transaction, None);
     unborn.instantiate(dentry, made.0, parameters, data)?;
     finish(parent, &closed)

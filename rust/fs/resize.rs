@@ -4,7 +4,8 @@
 //!
 //! *Tail zeroing.* Bytes behind the end of a file, in its last block, may be anything on the device. Whoever moves the end beyond a
 //! partial block zeroes them, and that write ends before the handle that moves the size opens; its flush mark goes with the
-//! handle. Whoever cuts into a block zeroes its tail in the page cache when the handle has closed; writeback of that block then
+//! handle. That may be a write that fills the block as well: of its pages the later ones may go out first, and would move the size
+//! over a block that is still as it was ([`InodeData::stale_tail`](crate::inode::InodeData::stale_tail)). Whoever cuts into a block zeroes its tail in the page cache when the handle has closed; writeback of that block then
 //! waits for the handle's transaction ([`InodeData::cut_in`](crate::inode::InodeData::cut_in)), for a crash that forgot the truncation
 //! must not show its zeros. So neither a reader nor a crash shows what was cut off, nor a mixture.
 //!
@@ -62,13 +63,11 @@ fn cut(mounted: &Mounted, inode: &VfsInode, size_bytes: u64, new_size: i64) -> R
     let within = size_bytes % BLOCK;
     if let Some(block) = inode.data().cut_block().filter(|block| block.0 < size_bytes / BLOCK) {
         // Only one such block is remembered.
-        let start = i64::try_from(block.0.saturating_mul(BLOCK)).map_err(|_| EFBIG)?;
-        inode.write_and_wait(start, start.saturating_add(BLOCK_END))?;
+        write_block(inode, block)?;
     }
     if within != 0 {
         // Were the block dirty, its writeback would find the new end, and zero what is behind that, before the handle has closed.
-        let start = new_size.saturating_sub(within as i64);
-        inode.write_and_wait(start, start.saturating_add(BLOCK_END))?;
+        write_block(inode, FileBlock(size_bytes / BLOCK))?;
     }
     inode.set_size_and_drop_pages(new_size);
     data::release_from(inode, FileBlock(blocks_for_bytes(size_bytes)));
@@ -94,15 +93,23 @@ fn cut(mounted: &Mounted, inode: &VfsInode, size_bytes: u64, new_size: i64) -> R
     Ok(())
 }
 
-/// Before bytes are written at `position`: what lies between the end of the file and there reads as zero.
-pub(crate) fn before_write(inode: &VfsInode, position: u64) -> Result {
+/// Before `length_bytes` bytes are written at `position`: what lies between the end of the file and there reads as zero, also when
+/// the write's last pages are all of it that a crash leaves.
+pub(crate) fn before_write(inode: &VfsInode, position: u64, length_bytes: u64) -> Result {
     let mounted = inode.super_block().data();
     mounted.check_writable().map_err(|error| mounted.errno(error))?;
     finish_truncation(mounted, inode).map_err(|error| mounted.errno(error))?;
     let size_bytes = u64::try_from(inode.size()).map_err(|_| EINVAL)?;
-    if position > size_bytes {
+    let end = FileBlock(blocks_for_bytes(position.saturating_add(length_bytes)));
+    let stale = inode.data().stale_tail().filter(|block| end.0 > block.0.saturating_add(1));
+    if position > size_bytes || stale.is_some() {
         let _no_faults = inode.lock_page_faults();
         zero_tail(mounted, inode, size_bytes)?;
+        if let Some(block) = stale {
+            // Where the file ends there no more: with what has been written to it since.
+            write_block(inode, block)?;
+            inode.data().tail_is_written(block);
+        }
     }
     Ok(())
 }
@@ -127,9 +134,14 @@ fn zero_tail(mounted: &Mounted, inode: &VfsInode, end_bytes: u64) -> Result<Opti
     if !inode.zero_range(end_bytes, BLOCK.saturating_sub(within))? {
         return Ok(None);
     }
-    let start = i64::try_from(end_bytes.saturating_sub(within)).map_err(|_| EFBIG)?;
-    inode.write_and_wait(start, start.saturating_add(BLOCK_END))?;
+    write_block(inode, FileBlock(end_bytes / BLOCK))?;
     Ok(Some(mounted.journaling.locked(|state| state.journal.clock().mark())))
+}
+
+/// Writes a block, if it is dirty, and waits for that.
+fn write_block(inode: &VfsInode, block: FileBlock) -> Result {
+    let start = i64::try_from(block.0.saturating_mul(BLOCK)).map_err(|_| EFBIG)?;
+    inode.write_and_wait(start, start.saturating_add(BLOCK_END))
 }
 
 /// Moves the size, and frees what lies behind it, in as many handles as that takes. The transaction that moved the size.

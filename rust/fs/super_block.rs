@@ -174,7 +174,11 @@ impl Mounted {
                 if finished.is_err() && this.writing.load(Ordering::Acquire) {
                     // It goes on as before.
                     this.stop_workers();
-                    Self::start_workers(this)?;
+                    if let Err(error) = Self::start_workers(this) {
+                        // Nobody would move the tail: who writes would wait for ever.
+                        this.shut_down(Error::ShutDown);
+                        return Err(error);
+                    }
                 }
                 finished.map_err(|error| this.errno(error))
             }

@@ -184,6 +184,12 @@ pub(crate) unsafe fn kill<T: Operations>(super_block: *mut bindings::super_block
     // SAFETY: As above; it stays until it is dropped below.
     if let Some(mount) = unsafe { mount.as_ref() } {
         T::stop(&mount.data);
+        // SAFETY: The super block is still valid.
+        if unsafe { (*super_block).s_root }.is_null() {
+            // VFS does not call `put_super` for a super block without a root, and gives up its claim on the device in the next
+            // step: nothing may be written by then.
+            T::end(&mount.data);
+        }
     }
     // SAFETY: As this function's requirements say.
     unsafe { bindings::kill_block_super(super_block) };

@@ -40,6 +40,13 @@ QUIET_S = 4
 PATIENCE_S = 20.0 * ENVIRONMENT.slowness
 QUIET = f"commit_interval_s={NEVER_S},checkpoint_interval_s={NEVER_S}"
 
+# One of each call that changes names, and what `ls -R` shows then.
+CHANGES = (
+    "echo content > file; mkdir folder removed; mv file folder/moved; ln folder/moved hard; ln -s hard soft; "
+    "mkfifo pipe; rmdir removed; echo gone > gone; rm gone"
+)
+CHANGED = [".:", "folder", "hard", "pipe", "soft", "./folder:", "moved"]
+
 # So long a commit takes: the other threads come meanwhile, also in a slow guest.
 FLUSH_NS = 25_000_000 * (8 if ENVIRONMENT.flavour == "debug" else 1)
 THREADS = 8
@@ -167,6 +174,8 @@ class Cases:
         return [
             ("commit_interval_s: a new name is durable after a second, unasked", self.commit_interval),
             ("commit_interval_s: with a long interval it is not", self.long_commit_interval),
+            ("sync: names, attributes and contents are durable when a call returns", self.synchronous),
+            ("dirsync: names are durable when a call returns, contents are not", self.synchronous_directories),
             ("checkpoint_interval_s: what is committed goes home unasked, and the tail moves", self.checkpoint_interval),
             ("checkpoint_interval_s: with a long interval nothing is written", self.long_checkpoint_interval),
             ("intervals that a remount makes short hold at once", self.remounted_intervals),
@@ -201,6 +210,24 @@ class Cases:
             self.cut()
         names = self.names_after_the_cut()
         assert names == ["asked"], f"after a cut there is {names}"
+
+    def synchronous(self) -> None:
+        with self.mounted(f"{QUIET},sync"):
+            self.shell(f"cd /mnt; {CHANGES}; chmod 640 folder/moved; cd /")
+            self.cut()
+        with self.attached(reset=False):
+            self.mount("")
+            found = self.shell("cd /mnt; ls -R; stat -c %a folder/moved; cat folder/moved")
+        assert found.split() == [*CHANGED, "640", "content"], f"after a cut there is {found}"
+
+    def synchronous_directories(self) -> None:
+        with self.mounted(f"{QUIET},dirsync"):
+            self.shell(f"cd /mnt; {CHANGES}; cd /")
+            self.cut()
+        with self.attached(reset=False):
+            self.mount("")
+            found = self.shell("cd /mnt; ls -R; cat folder/moved")
+        assert found.split() == CHANGED, f"after a cut there is {found}"
 
     def checkpoint_interval(self) -> None:
         with self.mounted(f"commit_interval_s={NEVER_S},checkpoint_interval_s=1"):

@@ -423,7 +423,6 @@ fn a_hundred_thousand_entries() {
 }
 
 #[test]
-#[ignore = "a large directory: seconds in a release build, a minute otherwise"]
 fn a_million_entries() {
     assert_eq!(fill_and_empty(1_000_003), 3);
 }

@@ -13,6 +13,7 @@
 use crate::error::{corrupt, Check, Error, Result};
 use crate::format::block_header::BlockHeader;
 use crate::format::inode;
+use crate::format::journal::{JOURNAL_BLOCKS_MAX, JOURNAL_BLOCKS_MIN};
 use crate::format::layout::layout;
 use crate::format::superblock::Superblock;
 use crate::units::{BlockNo, GroupNo, InodeNo, Sequence, BLOCK_BYTES};
@@ -180,6 +181,9 @@ impl Geometry {
         }
         if !matches!(self.physical_block_bytes, 512 | 1024 | 2048 | 4096) {
             return wrong(4096, u64::from(self.physical_block_bytes));
+        }
+        if !(JOURNAL_BLOCKS_MIN..=JOURNAL_BLOCKS_MAX).contains(&self.journal_blocks) {
+            return wrong(JOURNAL_BLOCKS_MIN, self.journal_blocks);
         }
         let journal_end = self.journal_start.0.saturating_add(self.journal_blocks);
         if self.journal_start.0 < 2 || journal_end > self.first_group_block.0 {

@@ -8,8 +8,10 @@
 //! ([`Journal::begin_home`]), writes the copy without, reports ([`Journal::end_home`]), and when a flush that started after that
 //! has completed, settles the unit ([`Journal::settle_home`]). Then [`Journal::header`] gives the new tail.
 //!
-//! A unit with a change that is not stable stays where it is (I1). One home write per block at a time. A unit whose write
-//! fails takes its set back, and the error is latched: the tail never passes it.
+//! What has a change that is not stable stays where it is (I1): a unit that is one object stays as a whole; of a table block or a
+//! group, that inode or bitmap does, and keeps at home what it has there. Otherwise whoever is changed all the time would hold
+//! those beside him, and by them the tail. One home write per block at a time. A unit whose write fails takes its set back, and
+//! the error is latched: the tail never passes it.
 //!
 //! Every copy is verified, as if it had just been read, before the caller gets it for writing (I10): what memory or a mistake of
 //! ours has spoilt since it was read must not reach the device. It fails before anything of the unit is in flight, by the name
@@ -168,19 +170,23 @@ impl Journal {
         of(BitmapKind::Blocks, blocks).chain(of(BitmapKind::Inodes, inodes))
     }
 
-    /// A group goes home whole: when neither its header nor any bitmap has a change that is not stable, and one has a change.
+    /// A group goes home when one of its bitmaps has a change and none that is not stable. Before all of it has been home once, it
+    /// goes as a whole: the header vouches for every bitmap.
     fn group_may_go_home(&self, group: GroupNo, stable: TransactionId) -> bool {
-        let Some(header) = self.groups.get(group).filter(|header| header.log.may_go_home(stable)) else {
+        let Some(header) = self.groups.get(group).filter(|header| !header.log.home_in_flight) else {
             return false;
         };
-        let mut changed = header.log.pinned.is_some();
+        let mut is_whole = header.log.may_go_home(stable);
+        let (mut changed, mut fresh) = (is_whole && header.log.pinned.is_some(), false);
         for key in self.bitmap_keys(group) {
-            let Some(object) = self.bitmaps.get(key).filter(|object| object.log.may_go_home(stable)) else {
+            let Some(object) = self.bitmaps.get(key).filter(|object| !object.log.home_in_flight) else {
                 return false;
             };
-            changed |= object.log.pinned.is_some();
+            is_whole &= object.log.may_go_home(stable);
+            changed |= object.log.goes_home(stable);
+            fresh |= object.fresh;
         }
-        changed
+        changed && (is_whole || !fresh)
     }
 
     /// The inodes that a block of an inode table holds.
@@ -239,8 +245,8 @@ impl Journal {
         let mut next = self.inodes.lower_bound(first).map(|(number, _)| number);
         while let Some(number) = next.filter(|number| *number < end) {
             match self.inodes.get(number) {
-                Some(object) if !object.log.may_go_home(stable) => return false,
-                Some(object) => changed |= object.changed,
+                Some(object) if object.log.home_in_flight => return false,
+                Some(object) => changed |= object.changed && object.log.may_go_home(stable),
                 None => {}
             }
             next = self.inodes.next_after(number).map(|(later, _)| later);
@@ -338,9 +344,10 @@ impl Journal {
             }
             (false, None) => return Err(Error::ShutDown),
         }
-        // Slots that the log has nothing of are as they were read.
+        let stable = self.stable_transaction;
+        // Slots that the log has nothing of, or nothing that is stable, are as they were read.
         for number in (first.0..end.0).map(InodeNo) {
-            let Some(object) = self.inodes.get(number) else {
+            let Some(object) = self.inodes.get(number).filter(|object| object.log.may_go_home(stable)) else {
                 continue;
             };
             let HomeWrite { blocks, inode: scratch, .. } = &mut *write;
@@ -355,7 +362,8 @@ impl Journal {
             object.log.home_begins();
         }
         for number in (first.0..end.0).map(InodeNo) {
-            if let Some(object) = self.inodes.get_mut(number) {
+            if let Some(object) = self.inodes.get_mut(number).filter(|object| object.log.may_go_home(stable))
+            {
                 object.changed = false;
                 object.log.home_begins();
             }
@@ -364,10 +372,10 @@ impl Journal {
     }
 
     fn begin_group(&mut self, platform: &dyn Platform, group: GroupNo, write: &mut HomeWrite) -> Result {
-        let sequence = self.stable_sequence;
+        let (sequence, stable) = (self.stable_sequence, self.stable_transaction);
         for key in self.bitmap_keys(group) {
             let object = self.bitmaps.get(key).ok_or(Error::ShutDown)?;
-            if object.log.pinned.is_none() {
+            if !object.log.goes_home(stable) {
                 continue;
             }
             let home = self.geometry.bitmap_of(group, key.kind, key.index);
@@ -386,11 +394,13 @@ impl Journal {
             filesystem_id: self.geometry.filesystem_id,
         };
         stamp.begin(bytes)?;
+        let is_stable = object.log.may_go_home(stable);
+        let table_mark = if is_stable { object.table_mark } else { object.home_mark };
         let header = GroupHeader {
             group,
             flags: 0,
             blocks: self.geometry.blocks_of(group),
-            table_mark: object.table_mark,
+            table_mark,
             reserved: [0; 16],
         };
         header.encode(bytes, group::HEADER_OFFSET)?;
@@ -402,14 +412,20 @@ impl Journal {
         }
         block_header::seal(platform, bytes, sequence)?;
         load::verify_header(platform, &self.geometry, group, bytes)?;
+        object.home_mark = table_mark;
         object.log.home_begins();
+        if !is_stable {
+            // Its mark has not gone: the record of that is still needed.
+            object.log.home_from = None;
+        }
         self.bitmaps_are_in_flight(group);
         Ok(())
     }
 
     fn bitmaps_are_in_flight(&mut self, group: GroupNo) {
+        let stable = self.stable_transaction;
         for key in self.bitmap_keys(group) {
-            let Some(object) = self.bitmaps.get_mut(key).filter(|object| object.log.pinned.is_some()) else {
+            let Some(object) = self.bitmaps.get_mut(key).filter(|object| object.log.goes_home(stable)) else {
                 continue;
             };
             object.log.home_begins();

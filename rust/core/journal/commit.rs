@@ -106,11 +106,6 @@ pub enum NoCommit {
 pub type Released = OrderedMap<BlockNo, Freed>;
 
 impl Journal {
-    /// Whether a commit is being written.
-    pub const fn is_writing(&self) -> bool {
-        self.writing.is_some()
-    }
-
     /// Swaps the running transaction out and makes its records. Fails with [`Error::WouldBlock`] while another commit is
     /// under way.
     pub fn begin_commit(

@@ -63,6 +63,11 @@ impl LogState {
         !self.home_in_flight && self.newest.is_none_or(|newest| newest <= stable)
     }
 
+    /// Whether it is among what a home write of its group takes: it is in the log, and may go.
+    pub fn goes_home(&self, stable: TransactionId) -> bool {
+        self.pinned.is_some() && self.may_go_home(stable)
+    }
+
     /// A home write begins.
     pub fn home_begins(&mut self) {
         self.home_in_flight = true;
@@ -151,6 +156,8 @@ pub struct GroupObject {
     pub log: LogState,
     /// Inode slots below this are initialised.
     pub table_mark: u32,
+    /// The mark that the header at home has, or in a home write that is under way.
+    pub home_mark: u32,
     entries: Owned<Entries>,
 }
 
@@ -167,7 +174,7 @@ impl GroupObject {
     pub fn try_new(table_mark: u32) -> Result<Self> {
         const NONE: BitmapEntry = BitmapEntry { crc: 0, free: 0, sequence: Sequence(0) };
         let entries = Owned::try_new(Entries { blocks: [NONE; BITMAPS_MAX], inodes: [NONE; BITMAPS_MAX] })?;
-        Ok(Self { log: LogState::default(), table_mark, entries })
+        Ok(Self { log: LogState::default(), table_mark, home_mark: table_mark, entries })
     }
 
     /// The entry of a bitmap block.

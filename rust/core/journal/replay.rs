@@ -339,6 +339,7 @@ impl Scan {
 /// The transaction whose fragments are being read.
 #[derive(Default)]
 struct OpenTransaction {
+    transaction: Option<TransactionId>,
     fragments: u16,
     items: u64,
     totals: Option<Totals>,
@@ -347,10 +348,14 @@ struct OpenTransaction {
 impl OpenTransaction {
     fn add(&mut self, record: &Record, scan: &Scan, reader: &RingReader<'_>) -> Result {
         let at = reader.block_of(record.position);
-        let expected = scan.next_transaction;
-        if scan.transactions > 0 && record.header.transaction != expected {
-            return corrupt(Check::JournalItem, at, expected.0, record.header.transaction.0);
+        let (found, expected) =
+            (record.header.transaction, self.transaction.unwrap_or(scan.next_transaction));
+        // The tail may lie before what the header counts from, so the first one may have an older number, but no newer one.
+        let is_first = scan.transactions == 0 && self.transaction.is_none();
+        if found > expected || (found < expected && !is_first) {
+            return corrupt(Check::JournalItem, at, expected.0, found.0);
         }
+        self.transaction = Some(found);
         if record.header.fragment != self.fragments || record.header.fragment >= record.header.fragments {
             return corrupt(
                 Check::JournalItem,

@@ -116,6 +116,17 @@ impl Mounted {
         self.make_durable(transaction, None)
     }
 
+    /// As [`Mounted::commit`], and what has been freed until then may be taken. It may be durable by the commit of somebody who has
+    /// not yet given it back: he does that before he ends.
+    pub(crate) fn commit_frees(&self) -> Result {
+        self.commit()?;
+        let seen = self.journaling.committed.now();
+        if self.journaling.locked(|state| state.leading) {
+            self.journaling.committed.wait(seen);
+        }
+        Ok(())
+    }
+
     /// Gives others the time to join, where that has been worth it.
     fn gather(&self) {
         let limit_us = self.settings.group_delay_us();

@@ -85,26 +85,35 @@ impl Mounted {
         without_filesystem_reclaim(|| self.orphans.lock().is_full())
     }
 
-    /// Removes all orphans that nobody holds. One that cannot be removed stays, for the checker, and does not keep the others;
-    /// the first such failure is returned in the end. Setting `until` ends it sooner.
+    /// Removes all orphans that nobody holds, once in the order of their keys: who unlinks meanwhile, perhaps faster, does not keep
+    /// the caller. One that cannot be removed stays, for the checker, and does not keep the others; the first such failure is
+    /// returned in the end. Setting `until` ends it sooner.
     pub(crate) fn remove_orphans(&self, until: Option<&AtomicBool>) -> Result {
         let _only_one = self.orphan_remover.lock();
-        let mut after = None;
+        let mut next = self.next_orphan(None);
         let mut outcome = Ok(());
-        while let Some(key) = self.next_orphan(after) {
+        while let Some(key) = next {
             if until.is_some_and(|until| until.load(Ordering::Acquire)) {
                 break;
             }
-            match self.remove_orphan_step(key) {
+            let step = self.remove_orphan_step(key);
+            let has_more = step.is_ok() && self.is_free_orphan(key);
+            match step {
                 Ok(()) => self.counters.orphan_steps.add(1),
                 Err(error) => {
-                    after = Some(key);
                     outcome = outcome.and(Err(error));
                     without_filesystem_reclaim(|| self.orphans.lock().count_attempt(key));
                 }
             }
+            next = if has_more { next } else { self.next_orphan(next) };
         }
         outcome
+    }
+
+    fn is_free_orphan(&self, key: OrphanKey) -> bool {
+        without_filesystem_reclaim(|| {
+            self.orphans.lock().get(key).is_some_and(|orphan| !orphan.open && !orphan.held)
+        })
     }
 
     fn next_orphan(&self, after: Option<OrphanKey>) -> Option<OrphanKey> {

@@ -250,6 +250,7 @@ impl Coverage {
             let replayed = self.replayed.items.get(name).unwrap_or(&0);
             println!("  {name:<44}{count:>10}{replayed:>10}");
         }
+        println!("  not written by any mode yet: file data and digest, which replay refuses, and note, which it passes over");
         println!("replay, of one state in {FOLLOW_ONE_IN}:");
         for (branch, count) in &self.replayed.branches {
             println!("  {branch:<44}{count:>10}");

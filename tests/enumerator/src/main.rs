@@ -178,7 +178,11 @@ fn mutate_journals(journals: u64, seed: u64, budget: Duration) -> ExitCode {
     for violation in outcome.violations.iter().take(20) {
         println!("violation: {violation}");
     }
-    let is_enough = outcome.journals >= journals;
+    let missing: Vec<&str> = outcome.missing().collect();
+    if !missing.is_empty() {
+        println!("never seen: {}", missing.join(", "));
+    }
+    let is_enough = outcome.journals >= journals && missing.is_empty();
     let failed = u32::from(!outcome.violations.is_empty()) + u32::from(!is_enough);
     let (journals, violations) = (grouped(outcome.journals), outcome.violations.len());
     println!(

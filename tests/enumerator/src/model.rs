@@ -5,7 +5,7 @@
 //! Nodes are shared between snapshots, so the state after each operation is kept whole.
 
 use crate::survey::Survey;
-use cairnfs_core::units::BLOCK_BYTES;
+use cairnfs_core::units::{TransactionId, BLOCK_BYTES};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -45,6 +45,8 @@ pub struct Node {
     pub attributes: BTreeMap<Vec<u8>, Vec<u8>>,
     /// Mapped blocks.
     pub blocks: BTreeMap<u64, Mapped>,
+    /// When its contents or its size last changed, beside overwrites in place: the step, and its transaction.
+    pub contents_changed: (usize, TransactionId),
 }
 
 impl Node {
@@ -61,6 +63,7 @@ impl Node {
             target: Vec::new(),
             attributes: BTreeMap::new(),
             blocks: BTreeMap::new(),
+            contents_changed: (0, TransactionId(0)),
         }
     }
 

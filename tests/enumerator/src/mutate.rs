@@ -3,9 +3,11 @@
 //! Mutated journals: bytes of the ring and of the header pair replaced, some with the CRCs made right afterwards.
 //!
 //! - Outside of the records that recovery needs: nothing may change.
-//! - In a record, its CRC left wrong: it is not applied, nor is anything behind it; and when the header or a later record states
-//!   that it was durable, the mount fails and says so.
+//! - In a record, its CRC left wrong: it is not applied, nor is anything behind it, and all whole transactions before it are;
+//!   when the header or a later record states that it was durable, the mount fails and says so.
 //! - With right CRCs, and in headers: any answer will do, but there is one, without a panic, and soon.
+//!
+//! Each place has to get each of its usual answers: a run in which nothing was found, or nothing refused, has not tried.
 
 use crate::disk::{Image, SimulatedDisk};
 use crate::platform::RepeatablePlatform;
@@ -34,6 +36,18 @@ use std::time::{Duration, Instant};
 const MUTATIONS_OF_A_WORKLOAD: u64 = 100;
 /// A mount that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// What the mount says of damage in each place, among others.
+const USUAL: &[&str] = &[
+    "Outside: mounted",
+    "Record: mounted",
+    "Record: journal-damage",
+    "Forged: mounted",
+    "Forged: journal-damage",
+    "Forged: journal-item",
+    "Header: mounted",
+    "ForgedHeader: mounted",
+    "ForgedHeader: journal-header",
+];
 
 /// What came of mutations.
 #[derive(Debug, Default)]
@@ -44,6 +58,13 @@ pub struct Outcome {
     pub answers: BTreeMap<String, u64>,
     /// What should not have been, with the seed of each.
     pub violations: Vec<String>,
+}
+
+impl Outcome {
+    /// Answers that a run of some thousand journals must have had and did not.
+    pub fn missing(&self) -> impl Iterator<Item = &'static str> + '_ {
+        USUAL.iter().copied().filter(|answer| !self.answers.contains_key(*answer))
+    }
 }
 
 /// A journal with records in it.
@@ -157,6 +178,12 @@ impl Subject {
     }
 
     /// Whether a position of the ring is needed by recovery.
+    /// Behind the last transaction that is whole without record `index`.
+    fn end_before(&self, index: usize) -> Sequence {
+        let whole = self.chain[..index].iter().rfind(|record| record.is_last());
+        whole.map_or(self.chain[0].header.sequence, |record| Sequence(record.header.sequence.0 + 1))
+    }
+
     fn is_live(&self, position: u64) -> bool {
         let (tail, end) = (self.header.tail.position.0, self.scan.stopped_at.tail.position.0);
         if tail < end {
@@ -229,20 +256,28 @@ fn mutate_one(subject: &Subject, random: &mut ChaCha8Rng) -> Result<Option<Strin
 
 /// Changes items of a record, and makes its CRC right and those of all that follow it.
 fn forge(subject: &Subject, image: &mut Image, random: &mut ChaCha8Rng) {
-    let platform = RepeatablePlatform::new(1);
     let index = random.random_range(0..subject.chain.len());
+    reseal(subject, image, index, &mut |number, bytes| {
+        if number != index {
+            return;
+        }
+        for _ in 0..random.random_range(1..4) {
+            // Rarely in the header, whose position and sequence would only end the chain.
+            let from =
+                if random.random_range(0..8) == 0 { 0 } else { RecordHeader::SIZE.min(bytes.len() - 1) };
+            let at = random.random_range(from..bytes.len());
+            change(bytes, at, random);
+        }
+    });
+}
+
+/// Has `alter` change the records from `index` on, and makes their chain and their CRCs right.
+fn reseal(subject: &Subject, image: &mut Image, index: usize, alter: &mut dyn FnMut(usize, &mut [u8])) {
+    let platform = RepeatablePlatform::new(1);
     let mut previous_crc = subject.chain[index].header.previous_crc;
     for (number, record) in subject.chain.iter().enumerate().skip(index) {
         let mut bytes = subject.record_bytes(record);
-        if number == index {
-            for _ in 0..random.random_range(1..4) {
-                // Rarely in the header, whose position and sequence would only end the chain.
-                let from =
-                    if random.random_range(0..8) == 0 { 0 } else { RecordHeader::SIZE.min(bytes.len() - 1) };
-                let at = random.random_range(from..bytes.len());
-                change(&mut bytes, at, random);
-            }
-        }
+        alter(number, &mut bytes);
         let Ok(mut header) = RecordHeader::decode(&bytes, 0) else { return };
         header.previous_crc = previous_crc;
         if header.encode(&mut bytes, 0).is_err() {
@@ -284,8 +319,12 @@ fn judge(subject: &Subject, image: &Image, place: Place, damaged: Option<usize>)
             ));
         }
         if let Ok(volume) = &mounted {
-            if volume.recovery().end_sequence > sequence {
+            let end = volume.recovery().end_sequence;
+            if end > sequence {
                 return Err(format!("record {index}: damaged, and applied"));
+            }
+            if end < subject.end_before(index) {
+                return Err(format!("record {index}: damaged, and replay ended before it, at {}", end.0));
             }
         }
     }
@@ -300,4 +339,55 @@ fn judge(subject: &Subject, image: &Image, place: Place, damaged: Option<usize>)
         }
     }
     Ok(format!("{place:?}: {answer}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cairnfs_core::error::Unsupported;
+    use cairnfs_core::format::item::ItemKind;
+
+    fn subject() -> Subject {
+        let workload = Workload::from_seed(1);
+        let record = run::run(&workload).unwrap_or_else(|found| panic!("{}", found.what));
+        subject_of(&workload, &record, &mut ChaCha8Rng::seed_from_u64(1)).expect("a journal with records")
+    }
+
+    /// What a mount says when every record has been altered.
+    fn mount(subject: &Subject, alter: &dyn Fn(&mut [u8])) -> Result<(), Error> {
+        let mut image = subject.image.clone();
+        reseal(subject, &mut image, 0, &mut |_, bytes| alter(bytes));
+        let disk = SimulatedDisk::new(image, false, true);
+        Volume::mount(&disk, &RepeatablePlatform::new(1)).map(drop)
+    }
+
+    /// A transaction number beyond what the header counts from would end the count of transactions: nothing would ever be
+    /// committed again, and every fsync would find its transaction stable.
+    #[test]
+    fn the_first_transaction_is_not_newer_than_the_header() {
+        let subject = subject();
+        assert_eq!(mount(&subject, &|_| {}), Ok(()));
+        for add in [1 << 40, u64::MAX >> 1] {
+            let outcome = mount(&subject, &|bytes| {
+                let mut header = RecordHeader::decode(bytes, 0).unwrap();
+                header.transaction.0 += add;
+                header.encode(bytes, 0).unwrap();
+            });
+            let refused =
+                matches!(outcome, Err(Error::Corrupt(Corruption { check: Check::JournalItem, .. })));
+            assert!(refused, "{add} more: {outcome:?}");
+        }
+    }
+
+    #[test]
+    fn items_of_modes_that_are_not_there_are_refused() {
+        let subject = subject();
+        for kind in [ItemKind::FileData, ItemKind::Digest] {
+            let number = kind as u16;
+            let outcome = mount(&subject, &|bytes| {
+                bytes[RecordHeader::SIZE..RecordHeader::SIZE + 2].copy_from_slice(&number.to_le_bytes());
+            });
+            assert_eq!(outcome, Err(Error::Unsupported(Unsupported::JournalItem(number))));
+        }
+    }
 }

@@ -215,6 +215,7 @@ impl<'d> Run<'d> {
             Kind::Fragment => self.fragment(a, 10 + c % 30)?,
             Kind::Checkerboard => self.checkerboard([a, b], c)?,
             Kind::Fsync => self.fsync(a)?,
+            Kind::Fdatasync => self.fdatasync(a)?,
             Kind::Sync => self.sync()?,
             Kind::LazyCommit => self.lazy_commit()?,
             Kind::BeginCommit => self.begin_commit()?,

@@ -65,6 +65,8 @@ pub enum Kind {
     Checkerboard,
     /// A file and all it depends on is durable.
     Fsync,
+    /// A file's contents and its size are durable.
+    Fdatasync,
     /// Everything is.
     Sync,
     /// A commit that is not made durable.
@@ -99,7 +101,7 @@ pub struct Action {
 }
 
 /// Frequencies of actions.
-const WEIGHTS: [(Kind, u32); 36] = [
+const WEIGHTS: [(Kind, u32); 37] = [
     (Kind::Create, 12),
     (Kind::MakeDirectory, 5),
     (Kind::ShortSymlink, 2),
@@ -125,6 +127,7 @@ const WEIGHTS: [(Kind, u32); 36] = [
     (Kind::Fragment, 1),
     (Kind::Checkerboard, 0),
     (Kind::Fsync, 7),
+    (Kind::Fdatasync, 4),
     (Kind::Sync, 4),
     (Kind::LazyCommit, 3),
     (Kind::BeginCommit, 4),

@@ -1,8 +1,9 @@
 //! The cases of `guest-data`: what files hold, by every way in and out, in memory, after the caches were dropped, after a
-//! remount, after a shutdown, and where the disk is full.
+//! remount, after a shutdown, and where the disk fails or is full.
 
 mod copy;
 mod durable;
+mod faults;
 mod full;
 mod helper;
 mod load;
@@ -31,6 +32,7 @@ pub const GROUPS: &[Group] = &[
     group("load", load::CASES),
     group("durable", durable::CASES),
     group("privileges", privileges::CASES),
+    group("faults", faults::CASES),
     // Small enough to be filled in no time, and with a journal of the smallest size.
     Group { name: "full", size_bytes: Some(48 << 20), cases: full::CASES },
 ];

@@ -7,7 +7,6 @@
 use crate::{lock, Volume};
 use cairnfs_core::error::{Error, Result};
 use cairnfs_core::format::journal::HEADER_BLOCKS;
-use cairnfs_core::handle::Environment as _;
 use cairnfs_core::journal::commit::{Commit, CommitRequest, CommitSpace, Ending, NoCommit};
 use cairnfs_core::journal::transaction::Logged;
 use cairnfs_core::memory::{Buffer, OrderedMap};
@@ -141,16 +140,6 @@ impl Volume<'_> {
                 choose::release_run(self, start, freed)?;
             }
         }
-    }
-
-    /// Whether there is an orphan that could be removed.
-    pub fn has_orphans(&self) -> bool {
-        let mut found = false;
-        let _ = self.with_orphans(&mut |orphans| {
-            found = orphans.next(None).is_some();
-            Ok(())
-        });
-        found
     }
 
     /// How many metadata blocks the cache of clean ones holds.

@@ -16,7 +16,7 @@ use cairnfs_core::operation::reservation;
 use cairnfs_core::orphans::OrphanKey;
 use cairnfs_core::space::choose::{self, Wanted};
 use cairnfs_core::tree;
-use cairnfs_core::units::{BlockNo, BlockRun, FileBlock, InodeNo, TransactionId, BLOCK_BYTES};
+use cairnfs_core::units::{BlockNo, FileBlock, InodeNo, TransactionId, BLOCK_BYTES};
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
@@ -215,18 +215,23 @@ impl Volume<'_> {
     /// Makes everything that was done to a file, its contents and its name durable.
     pub fn fsync(&self, number: InodeNo) -> Result {
         self.commit()?;
+        self.flush_contents(number)
+    }
+
+    /// The same of its contents and its size, which last changed in `changed_in`: what was overwritten in place needs no record.
+    pub fn fdatasync(&self, number: InodeNo, changed_in: TransactionId) -> Result {
+        if self.journal().stable_transaction() < changed_in {
+            self.commit()?;
+        }
+        self.flush_contents(number)
+    }
+
+    fn flush_contents(&self, number: InodeNo) -> Result {
         let mark = lock(&self.data_marks).get(&number).copied();
         let covered = mark.is_none_or(|mark| self.journal().clock().covers(mark));
         if covered {
             return Ok(());
         }
         self.flush()
-    }
-
-    /// The blocks of a run of contents, as they are on the device.
-    pub fn read_run(&self, run: BlockRun) -> Result<Vec<u8>> {
-        let mut bytes = vec![0; run.blocks as usize * BLOCK_BYTES];
-        self.device.read(run.start, &mut bytes)?;
-        Ok(bytes)
     }
 }

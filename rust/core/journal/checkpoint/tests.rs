@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What memory has spoilt does not go home: each sort of unit, spoilt behind the back of the journal after it was committed.
+//! What memory has spoilt does not go home: each sort of unit, spoilt behind the back of the journal after it was committed. And
+//! what is stable goes home beside what is not.
 
 use super::*;
 use crate::error::Check;
@@ -33,6 +34,9 @@ const ORPHANS: BlockNo = BlockNo(20_001);
 const INODE: InodeNo = InodeNo(20);
 const GROUP: GroupNo = GroupNo(0);
 const BITMAP: BitmapKey = BitmapKey { group: GROUP, kind: BitmapKind::Blocks, index: 0 };
+/// Beside `INODE` in its table block.
+const NEIGHBOUR: InodeNo = InodeNo(21);
+const INODE_BITMAP: BitmapKey = BitmapKey { group: GROUP, kind: BitmapKind::Inodes, index: 0 };
 
 fn begun(kind: BlockKind, block: BlockNo, owner: u64) -> Buffer {
     let mut content = Buffer::zeroed(BLOCK_BYTES).unwrap();
@@ -49,7 +53,7 @@ fn committed() -> Journal {
     let start = Start { tail, next_transaction: TransactionId(1), totals, header_counter: 1 };
     let mut journal = Journal::new(GEOMETRY, [1; 16], &start);
     let mut loaded = load::implied(&GEOMETRY, GROUP).unwrap();
-    loaded.header.table_mark = 64;
+    loaded.header = crate::journal::object::GroupObject::try_new(64).unwrap();
     journal.add_group(GROUP, load::LoadedGroup { fresh: false, ..loaded }).unwrap();
     journal.add_orphan_block(ORPHANS, OrphanSlot(0), begun(BlockKind::OrphanIndex, ORPHANS, 1)).unwrap();
 
@@ -81,21 +85,45 @@ fn committed() -> Journal {
 
     let reservation = journal.reserve(50_000, Class::Normal).unwrap();
     journal.close(&reservation, prepared).unwrap();
+    commit(&mut journal);
+    journal
+}
+
+fn commit(journal: &mut Journal) {
     let buffer = Buffer::zeroed(journal.commit_bytes_bound() as usize).unwrap();
     let space = CommitSpace { buffer, node: OrderedMap::reserve().unwrap() };
     let request = CommitRequest { durable: true, force_unit_access: false, now_ns: 1 };
     let commit = journal.begin_commit(&request, space).unwrap().ok().expect("a commit");
     journal.end_commit(&commit, Ok(())).unwrap();
-    journal
+}
+
+/// A handle that changes the inode beside `INODE`, and the other bitmap of the group.
+fn change_neighbours(journal: &mut Journal) {
+    let member = || OrderedMap::<ObjectKey, u64>::reserve().unwrap();
+    let mut prepared = Prepared::try_new().unwrap();
+    let new = NewInode { mode: 0o100_644, uid: 1, gid: 2, device: 0, flags: 0, project: 0, now_ns: 5 };
+    let mut image = Buffer::zeroed(INODE_BYTES).unwrap();
+    Inode::new(NEIGHBOUR, InodeGeneration(9), &new).unwrap().encode_unsealed(&mut image).unwrap();
+    let node = OrderedMap::<_, crate::journal::object::InodeObject>::reserve().unwrap();
+    prepared.inodes.insert(NEIGHBOUR, PreparedInode { image, node, member: member() }).unwrap();
+    prepared.bits.push(BitChange { key: INODE_BITMAP, start: 100, bits: 1, value: true }).unwrap();
+    let masks = Some(BitMasks::try_new().unwrap());
+    prepared.bitmaps.insert(INODE_BITMAP, PreparedBitmap { changes: true, masks, member: member() }).unwrap();
+    prepared.groups.insert(GROUP, member()).unwrap();
+    let reservation = journal.reserve(50_000, Class::Normal).unwrap();
+    journal.close(&reservation, prepared).unwrap();
 }
 
 /// Sends everything home; the first error.
 fn send_home(journal: &mut Journal) -> Result<usize> {
-    let mut write = HomeWrite::try_new().unwrap();
+    send_home_with(journal, &mut HomeWrite::try_new().unwrap())
+}
+
+fn send_home_with(journal: &mut Journal, write: &mut HomeWrite) -> Result<usize> {
     let (mut after, mut units) = (BlockNo(0), 0);
     while let Some(unit) = journal.next_home(after) {
         let base = journal.home_needs_base(unit).map(|_| [0; BLOCK_BYTES]);
-        journal.begin_home(&TestPlatform, unit, base.as_ref().map(|base| &base[..]), &mut write)?;
+        journal.begin_home(&TestPlatform, unit, base.as_ref().map(|base| &base[..]), write)?;
         journal.end_home(unit, Ok(()))?;
         journal.settle_home(unit);
         after = journal.home_of(unit);
@@ -177,4 +205,29 @@ fn behind_a_clean_header_there_are_no_handles() {
     let written = journal.begin_header(false).unwrap();
     journal.end_header(&written, Ok(())).unwrap();
     journal.reserve(1000, Class::Normal).unwrap();
+}
+
+#[test]
+fn who_is_changed_all_the_time_holds_nobody_beside_him() {
+    let mut journal = committed();
+    change_neighbours(&mut journal);
+    let mark = journal.groups.get(GROUP).unwrap().table_mark;
+    journal.groups.get_mut(GROUP).unwrap().table_mark = mark + 8;
+    let mut write = HomeWrite::try_new().unwrap();
+    assert_eq!(send_home_with(&mut journal, &mut write), Ok(4));
+    let header = write.blocks().find(|(block, _)| *block == GEOMETRY.header_of(GROUP));
+    assert!(header.is_none(), "the last unit is the table's");
+    assert!(!journal.inodes.contains_key(INODE), "it is home");
+    assert!(journal.inodes.contains_key(NEIGHBOUR), "it is not stable");
+    assert_eq!(journal.groups.get(GROUP).unwrap().home_mark, mark, "nor is the new mark");
+    assert_eq!(journal.bitmaps.get(BITMAP).unwrap().log.pinned, None);
+
+    // What was not stable is, and pinned by its own record: nothing needs the first one any more.
+    let second = journal.ring().head().absolute;
+    commit(&mut journal);
+    assert_eq!(journal.tail().absolute, second);
+    // The table block, for the inode that was left; and the group, with its mark.
+    assert_eq!(send_home_with(&mut journal, &mut write), Ok(2));
+    assert_eq!(journal.groups.get(GROUP).unwrap().home_mark, mark + 8);
+    assert_eq!(journal.tail().absolute, journal.ring().head().absolute);
 }

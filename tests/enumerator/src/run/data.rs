@@ -59,12 +59,14 @@ impl Run<'_> {
         let before = self.tree.clone();
         let outcome = self.volume.start_truncate(InodeNo(number), size_bytes);
         self.zero_tail(number, size_bytes.min(old), event);
-        let Ok((mut progress, _)) = outcome else {
+        let Ok((mut progress, transaction)) = outcome else {
             self.tree = before;
             told(outcome)?;
             return Ok(false);
         };
+        let step = self.steps.len();
         let node = self.tree.node_mut(number);
+        node.contents_changed = (step, transaction);
         node.size_bytes = size_bytes;
         node.blocks.retain(|block, _| block * BLOCK < size_bytes);
         self.step()?;
@@ -141,12 +143,14 @@ impl Run<'_> {
         }
         let InFlight { write, number, mapping } =
             self.in_flight.swap_remove(choice as usize % self.in_flight.len());
-        match self.volume.finish_write(&write) {
-            Ok(_) => {}
+        let transaction = match self.volume.finish_write(&write) {
+            Ok(transaction) => transaction,
             Err(Error::NoSpace) if self.is_nearly_full() => return Ok(true),
             Err(error) => return Err(format!("{error:?}")),
-        }
+        };
+        let step = self.steps.len();
         let node = self.tree.node_mut(number);
+        node.contents_changed = (step, transaction);
         for index in 0..u64::from(write.extent.blocks) {
             node.blocks.insert(write.extent.file_block.0 + index, Mapped { mapping, floor: 0 });
         }

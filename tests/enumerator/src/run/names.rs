@@ -51,6 +51,7 @@ impl Run<'_> {
         number: InodeNo,
     ) -> Told {
         let mut node = Node::new(self.history.identity(), mode, parent);
+        node.contents_changed = (self.steps.len(), self.volume.journal().newest_transaction());
         if let Some(target) = target {
             node.size_bytes = target.len() as u64;
             node.target = target;

@@ -3,7 +3,7 @@
 //! Actions of the journal: commits, in one go or in parts, checkpoints, and what each of them promises.
 
 use super::{pick, told, Promise, Run, Told};
-use crate::model::Mapped;
+use crate::model::{Mapped, Node};
 use cairnfs_core::units::InodeNo;
 
 impl Run<'_> {
@@ -20,13 +20,27 @@ impl Run<'_> {
         self.end_commit()?;
         let Some(number) = pick(&self.tree.select(|_| true), choice) else { return Ok(false) };
         told(self.volume.fsync(InodeNo(number)))?;
+        let data = self.newest_contents(number)?;
+        self.promise(data);
+        Ok(true)
+    }
+
+    pub(super) fn fdatasync(&mut self, choice: u32) -> Told<bool> {
+        self.end_commit()?;
+        let Some(number) = pick(&self.tree.select(Node::is_regular), choice) else { return Ok(false) };
+        let (step, transaction) = self.tree.node(number).ok_or("no node")?.contents_changed;
+        told(self.volume.fdatasync(InodeNo(number), transaction))?;
+        let data = self.newest_contents(number)?;
+        self.promise_step(step, data);
+        Ok(true)
+    }
+
+    fn newest_contents(&self, number: u64) -> Told<Vec<(u64, u64, usize)>> {
         let node = self.tree.node(number).ok_or("no node")?;
         let newest = |(block, mapped): (&u64, &Mapped)| {
             (mapped.mapping, *block, self.history.of(mapped.mapping, *block).len().saturating_sub(1))
         };
-        let data = node.blocks.iter().map(newest).collect();
-        self.promise(data);
-        Ok(true)
+        Ok(node.blocks.iter().map(newest).collect())
     }
 
     pub(super) fn sync(&mut self) -> Told<bool> {

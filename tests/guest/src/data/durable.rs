@@ -19,6 +19,8 @@ pub(super) const CASES: &[Case] = &[
     Case::new("the rename rule", rename_rule),
     Case::new("a file that is emptied and written anew", written_anew),
     Case::new("4096, 100, 8192: no old bytes after a recovery", cut_and_grown),
+    Case::new("cut, and appended to: no old bytes after a recovery", cut_and_appended),
+    Case::new("cut, recovered, and appended to: no old bytes either", cut_recovered_and_appended),
     Case::new("no bytes of other files, ever", no_foreign_bytes),
 ];
 
@@ -141,6 +143,60 @@ fn written_anew(scene: &Scene<'_>) -> Result<()> {
     fs::write(&path, bytes(6, 0, 50_000))?;
     shut_down_and_recover(scene.filesystem, Mode::Journal)?;
     file_holds("after the recovery", &path, &bytes(6, 0, 50_000))
+}
+
+/// A file of a block, cut to 100 bytes, filled again, and then appended to with O_DSYNC: that write alone is durable, and with it
+/// the size. What it has skipped may read as zeroes.
+fn append_in_two_blocks(path: &Path) -> Result<()> {
+    let file = File::options().write(true).open(path)?;
+    file.write_all_at(&bytes(8, 100, 3_996), 100)?;
+    let synced = File::options().write(true).custom_flags(OFlags::DSYNC.bits() as i32).open(path)?;
+    synced.write_all_at(&bytes(9, 4_096, 4_096), 4_096)?;
+    Ok(())
+}
+
+fn is_appended(path: &Path) -> Result<()> {
+    let found = fs::read(path)?;
+    ensure!(found.len() == 8_192, "{} bytes", found.len());
+    let between = &found[100..4_096];
+    let allowed = between.iter().all(|byte| *byte == 0) || between == bytes(8, 100, 3_996);
+    ensure!(allowed, "what was cut off is back: {:02x?}", &between[..8]);
+    ensure!(found[..100] == bytes(7, 0, 100), "what was not cut off has other bytes");
+    ensure!(found[4_096..] == bytes(9, 4_096, 4_096), "what was synced has other bytes");
+    Ok(())
+}
+
+fn cut_and_appended(scene: &Scene<'_>) -> Result<()> {
+    needs_a_disk(scene)?;
+    let path = scene.path("file");
+    let file = File::create_new(&path)?;
+    file.write_all_at(&bytes(7, 0, 4_096), 0)?;
+    file.sync_all()?;
+    sync_folder(&scene.folder)?;
+    file.set_len(100)?;
+    drop(file);
+    append_in_two_blocks(&path)?;
+    shut_down_and_recover(scene.filesystem, Mode::Nothing)?;
+    is_appended(&path)
+}
+
+fn cut_recovered_and_appended(scene: &Scene<'_>) -> Result<()> {
+    needs_a_disk(scene)?;
+    let path = scene.path("file");
+    let file = File::create_new(&path)?;
+    file.write_all_at(&bytes(7, 0, 4_096), 0)?;
+    file.sync_all()?;
+    sync_folder(&scene.folder)?;
+    file.set_len(100)?;
+    drop(file);
+    // The new size is durable by this; the zeroes behind it are not written yet.
+    fs::write(scene.path("other"), "")?;
+    File::open(scene.path("other"))?.sync_all()?;
+    shut_down_and_recover(scene.filesystem, Mode::Nothing)?;
+    file_holds("the file that was cut", &path, &bytes(7, 0, 100))?;
+    append_in_two_blocks(&path)?;
+    shut_down_and_recover(scene.filesystem, Mode::Nothing)?;
+    is_appended(&path)
 }
 
 fn cut_and_grown(scene: &Scene<'_>) -> Result<()> {

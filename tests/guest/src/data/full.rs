@@ -246,7 +246,7 @@ fn names_run_out(scene: &Scene<'_>) -> Result<()> {
         let folder = scene.path("folder");
         fs::create_dir(&folder)?;
         // One call may still find room where another does not: an inode, but no block.
-        while refusals < 3 && all_refusals < share(3_000) {
+        while refusals < 3 && all_refusals < share(600) {
             let path = folder.join(format!("{made} {}", "n".repeat(100)));
             let outcome = match made % 3 {
                 0 => fs::create_dir(&path).inspect(|()| folders += 1),
@@ -381,7 +381,7 @@ fn late_sync(scene: &Scene<'_>) -> Result<()> {
     with_space_back(scene, || {
         // Only memory knows of these when the disk fills up: their room must be theirs.
         let content = |number: u64| bytes(number, 0, 3_000 + number as usize * 401);
-        let files = 200;
+        let files = share(200);
         for number in 0..files {
             let file = File::create(scene.path(number.to_string()))?;
             // Scattered, so that their maps need blocks too.
