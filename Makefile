@@ -30,7 +30,7 @@ tools: setup ## build the user-space programs
 	@scripts/build-tools
 
 .PHONY: shell
-shell: module ## a virtual machine with the module loaded, to try things by hand
+shell: module ## a virtual machine with the module loaded and a disk mounted, to try things by hand
 	@scripts/vm shell
 
 .PHONY: check

@@ -183,3 +183,16 @@ cargo_tools() {
 	shift
 	"$CARGO" "$subcommand" --locked --manifest-path "$REPOSITORY/tools/Cargo.toml" "$@"
 }
+
+# Root's work: done as it is by root, with sudo by others.
+as_root() {
+	if [ "$(id -u)" -eq 0 ]; then
+		"$@"
+	else
+		sudo -n "$@"
+	fi
+}
+
+apt() {
+	as_root env DEBIAN_FRONTEND=noninteractive apt-get -y -q -o DPkg::Lock::Timeout=600 "$@"
+}

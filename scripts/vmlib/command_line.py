@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--load-module", action="store_true", help="load cairnfs.ko first")
     run.add_argument("program", nargs="+", metavar="PROGRAM", help="a program of the guest and its arguments, after --")
 
-    interactive = commands.add_parser("shell", help="a shell in a guest with the module loaded and a scratch disk")
+    interactive = commands.add_parser("shell", help="a shell in a guest with the module loaded and a scratch disk mounted")
     _add_kernel(interactive)
     _add_machine(interactive)
 

@@ -168,7 +168,7 @@ class Guest:
     @property
     def broken_console(self) -> Path:
         """The console of the last boot that was repeated."""
-        return self.console.with_suffix(".broken.log")
+        return self.console.with_suffix(kernel_log.BROKEN_BOOT_SUFFIX)
 
     def _boot(self) -> None:
         began = time.monotonic()

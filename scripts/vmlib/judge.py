@@ -48,7 +48,7 @@ class Verdict:
 def judge(folder: Path, results: Path) -> Verdict:
     """Reads the guests' logs in a folder, shows what is bad in them, and adds what the results (scripts/vm test --json) say."""
     verdict = Verdict()
-    for path in sorted(folder.glob("console-*.log")):
+    for path in kernel_log.logs_in(folder):
         lines = path.read_text(errors="replace").splitlines()
         verdict.logs += 1
         for finding in kernel_log.find_splats(lines):

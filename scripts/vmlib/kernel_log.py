@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 # "[    1.234567] ", with "[T1] " or "[   T12]" behind it where the kernel names the caller.
 _STAMP = re.compile(r"^(?:<\d+>)?\[\s*\d+\.\d+\]\s?(?:\[\s*[TC]\d+\]\s?)?")
@@ -33,7 +34,8 @@ _BAD_MESSAGES = re.compile(
     | Objects\ remaining\ in | Slab\ cache\ still\ has\ objects
     | Out\ of\ memory:\ Killed | oom-kill:
     | segfault\ at
-    | ^cairnfs:\ .*:\ not\ unmounted\ cleanly
+    # A device that fails, or was switched off by the test, can leave no other end.
+    | ^cairnfs:\ .*:\ not\ unmounted\ cleanly,\ the\ next\ mount\ recovers:\ (?!input/output\ error)
     """,
     re.VERBOSE,
 )
@@ -41,6 +43,15 @@ _BAD_MESSAGES = re.compile(
 _END = re.compile(r"^cairnfs-guest: end (\d+)$")
 # What the kernel says of a task that ends, and of one that lives when all are listed (sysrq t).
 _STACK_LEFT = re.compile(r"used greatest stack depth: (\d+) bytes left|\bstack:(\d+) +pid:")
+
+
+# Where a guest keeps the log of a boot that the emulator broke and that was repeated.
+BROKEN_BOOT_SUFFIX = ".broken.log"
+
+
+def logs_in(folder: Path) -> list[Path]:
+    """The kept logs of guests in a folder, but for those of boots that were repeated: they prove nothing."""
+    return [path for path in sorted(folder.glob("console-*.log")) if not path.name.endswith(BROKEN_BOOT_SUFFIX)]
 
 
 def message_of(line: str) -> str:

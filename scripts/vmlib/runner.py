@@ -224,6 +224,7 @@ class Runner:
     def _run_host_test(self, test: Test) -> None:
         self._printer.begin_test(test.name)
         began = time.monotonic()
+        judged = set(kernel_log.logs_in(self._logs))
         output = LineFeed(self._printer)
         timeout_s = test.timeout_s * self._environment.slowness
         process = subprocess.Popen(
@@ -262,5 +263,16 @@ class Runner:
             result.problems.insert(0, f"not done after {timeout_s:.0f} s")
         elif code != 0 and not result.failed:
             result.problems.insert(0, f"its exit code was {code}")
+        for log in kernel_log.logs_in(self._logs):
+            if log not in judged:
+                self._judge_kept_log(log, test, result)
         result.time_s = time.monotonic() - began
         self._report(result)
+
+    def _judge_kept_log(self, log: Path, test: Test, result: TestResult) -> None:
+        """Counts what a guest of a test on the host left in its log against `result`."""
+        findings = kernel_log.find_splats(log.read_text(errors="replace").splitlines(), test.expected_log)
+        self.result.kernel_log_splats += len(findings)
+        for finding in findings:
+            result.problems.append(f"the kernel said: {finding.message} ({log.name}:{finding.line_number})")
+            self._printer.comments_of_test(finding.context[:_EXCERPT_LINES])

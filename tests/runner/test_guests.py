@@ -125,6 +125,10 @@ class Guests(unittest.TestCase):
         self.assert_problem("host-hangs", "not done after")
         self.assert_problem("host-dies", "exit code was 1")
 
+    def test_log_of_a_guest_of_the_hosts(self) -> None:
+        self.assert_problem("host-logs-bug", "the kernel said: WARNING: this message was planted")
+        self.assertEqual(len(self.verdict("host-logs-bug").problems), 1)
+
     def test_a_mishap_costs_only_its_own_test(self) -> None:
         after_mishaps = ("left-process", "too-few", "silent", "no-plan")
         self.assertTrue(all("did not boot" not in str(self.verdict(name).problems) for name in after_mishaps))

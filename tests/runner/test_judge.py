@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vmlib.environment import VmError
 from vmlib.judge import Verdict, judge
+from vmlib.kernel_log import logs_in
 
 STACK = "[    3.000000] sh (80) used greatest stack depth: 21000 bytes left\n"
 LISTED = "[    4.000000] task:kworker/0:0     state:I stack:20500 pid:7     tgid:7     ppid:2      flags:0x00004000\n"
@@ -39,6 +40,12 @@ class Judge(unittest.TestCase):
         verdict, text = self.verdict([STACK, SPLAT], [health()])
         self.assertEqual((verdict.good, verdict.splats), (False, 1))
         self.assertIn("console-1.log:1: BUG: KASAN", text)
+
+    def test_a_boot_that_was_repeated(self) -> None:
+        with tempfile.TemporaryDirectory() as name:
+            for log in ("console-1.broken.log", "console-1.log", "console-7-2.log", "other.log"):
+                (Path(name) / log).write_text(SPLAT)
+            self.assertEqual([path.name for path in logs_in(Path(name))], ["console-1.log", "console-7-2.log"])
 
     def test_lockdep_that_is_not_known_to_be_alive(self) -> None:
         for tests in ([], [health(), health(passed=False)], [health(), health(skip_reason="no lockdep here")]):

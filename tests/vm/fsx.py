@@ -144,8 +144,7 @@ def main() -> int:
     config = MachineConfig(
         disks=(Disk.blank(256 << 20),), cairnfs_module=FILESYSTEM == "cairnfs", host_programs=brought_programs()
     )
-    console = Path(os.environ["CAIRNFS_VM_LOGS"]) / "console-fsx.log" if "CAIRNFS_VM_LOGS" in os.environ else None
-    with machines.make_guest(ENVIRONMENT, config, console) as guest:
+    with machines.make_guest(ENVIRONMENT, config) as guest:
         status = run_cases(Cases(guest).all())
         guest.power_off()
     return status
