@@ -135,6 +135,13 @@ impl InodeData {
         self.stale_tail.load(Ordering::Acquire).checked_sub(1).map(FileBlock)
     }
 
+    /// A truncation has taken away all blocks from `from` on.
+    pub(crate) fn tail_is_cut_off(&self, from: FileBlock) {
+        if let Some(tail) = self.stale_tail().filter(|tail| *tail >= from) {
+            self.tail_is_written(tail);
+        }
+    }
+
     /// That block has been written, and what lies behind the end with it.
     pub(crate) fn tail_is_written(&self, block: FileBlock) {
         let stale = block.0.saturating_add(1);

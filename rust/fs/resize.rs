@@ -83,7 +83,9 @@ fn cut(mounted: &Mounted, inode: &VfsInode, size_bytes: u64, new_size: i64) -> R
         }
         mounted.errno(error)
     })?;
-    if within != 0 {
+    if within == 0 {
+        inode.data().tail_is_cut_off(FileBlock(size_bytes / BLOCK));
+    } else {
         inode.data().note_cut(FileBlock(size_bytes / BLOCK), transaction);
         // A mapping that writeback has looked up before says nothing of it.
         inode.data().raise_sequence();

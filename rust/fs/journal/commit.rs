@@ -117,7 +117,7 @@ impl Mounted {
     }
 
     /// As [`Mounted::commit`], and what has been freed until then may be taken. It may be durable by the commit of somebody who has
-    /// not yet given it back: he does that before he ends.
+    /// not yet given it back: he does that before he ends. (What is going home just then comes back when that has ended.)
     pub(crate) fn commit_frees(&self) -> Result {
         self.commit()?;
         let seen = self.journaling.committed.now();

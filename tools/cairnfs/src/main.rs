@@ -30,6 +30,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // Who stops reading (`| head`) ends the program, as everywhere, and not by a panic.
+    sigpipe::reset();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(message) => {

@@ -160,3 +160,25 @@ fn a_filesystem_larger_than_its_device_is_shown_with_what_is_wrong() {
     assert!(said(&output).contains("layout: corrupt: device-size: block 0"), "{}", said(&output));
     assert_eq!(json(&output)["superblock"]["label"], "data");
 }
+
+#[test]
+fn who_stops_reading_ends_it_without_a_panic() {
+    use std::os::unix::process::ExitStatusExt as _;
+
+    let directory = tempfile::tempdir().unwrap();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = Command::new(env!("CARGO_BIN_EXE_cairnfs"))
+        .arg("info")
+        .arg(image(directory.path()))
+        .stdout(writer)
+        .output()
+        .unwrap();
+    assert_eq!(
+        output.status.signal(),
+        Some(13),
+        "SIGPIPE; it said: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(output.stderr.is_empty());
+}

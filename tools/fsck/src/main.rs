@@ -36,6 +36,8 @@ use std::process::ExitCode;
 const STATE_SUSPECT: u32 = STATE_ERRORS | STATE_CHECK_WANTED | STATE_MOUNTED;
 
 fn main() -> ExitCode {
+    // Who stops reading (`| head`) ends the program, as everywhere, and not by a panic.
+    sigpipe::reset();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(message) => {

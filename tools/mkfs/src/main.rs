@@ -32,6 +32,8 @@ const DISCARD_PIECE_BLOCKS: u64 = 1 << 18;
 const NEW_IMAGE_PHYSICAL_BLOCK_BYTES: u32 = BLOCK_BYTES as u32;
 
 fn main() -> ExitCode {
+    // Who stops reading (`| head`) ends the program, as everywhere, and not by a panic.
+    sigpipe::reset();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(message) => {
