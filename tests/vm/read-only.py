@@ -27,7 +27,7 @@ from vmlib.machines import MachineConfig
 
 ENVIRONMENT = Environment.load(os.environ["CAIRNFS_VM_KERNEL"])
 LIMIT_S = 60.0 * ENVIRONMENT.slowness
-MUTATED_IMAGES = 300
+MUTATED_IMAGES = 300 // ENVIRONMENT.load_divisor
 MUTATIONS_SEED = 1
 BLOCK_BYTES = 4096
 MANY_ENTRIES = 3000
