@@ -246,10 +246,9 @@ fn end_write(
         mark
     });
     inode.data().note_data(mark);
-    let written = start_byte >> BLOCK_SHIFT..blocks_for_bytes(start_byte.saturating_add(length_bytes));
-    if let Some(tail) = inode.data().stale_tail().filter(|tail| written.contains(&tail.0)) {
-        inode.data().tail_is_written(tail);
-    }
+    let mut at = FileBlock(start_byte >> BLOCK_SHIFT);
+    let end = FileBlock(blocks_for_bytes(start_byte.saturating_add(length_bytes)));
+    inode.data().end_stale_tail(at..end);
     let number = InodeNo(inode.number());
     // A truncation that has begun has moved the size already.
     let size_bytes = u64::try_from(inode.size()).unwrap_or(0);
@@ -266,8 +265,6 @@ fn end_write(
         })?;
         return Ok(());
     }
-    let mut at = FileBlock(start_byte >> BLOCK_SHIFT);
-    let end = FileBlock(blocks_for_bytes(start_byte.saturating_add(length_bytes)));
     while at < end {
         let extent = in_flight_at(inode, at, end)?;
         let piece_end_bytes = bytes(extent.end().0).min(end_bytes);

@@ -36,6 +36,7 @@ use cairnfs_linux::super_block::SuperBlock;
 use cairnfs_linux::symlink::Target;
 use cairnfs_linux::time::Time;
 use cairnfs_linux::xattr::NameList;
+use core::ops::RangeBounds;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use kernel::prelude::*;
 use kernel::types::ARef;
@@ -135,18 +136,13 @@ impl InodeData {
         self.stale_tail.load(Ordering::Acquire).checked_sub(1).map(FileBlock)
     }
 
-    /// A truncation has taken away all blocks from `from` on.
-    pub(crate) fn tail_is_cut_off(&self, from: FileBlock) {
-        if let Some(tail) = self.stale_tail().filter(|tail| *tail >= from) {
-            self.tail_is_written(tail);
+    /// These blocks have been written, and what lies behind the end with them; or they have been cut off.
+    pub(crate) fn end_stale_tail(&self, blocks: impl RangeBounds<FileBlock>) {
+        if let Some(tail) = self.stale_tail().filter(|tail| blocks.contains(tail)) {
+            let stale = tail.0.saturating_add(1);
+            // Where a later truncation has named another block, that one stays.
+            let _ = self.stale_tail.compare_exchange(stale, 0, Ordering::AcqRel, Ordering::Relaxed);
         }
-    }
-
-    /// That block has been written, and what lies behind the end with it.
-    pub(crate) fn tail_is_written(&self, block: FileBlock) {
-        let stale = block.0.saturating_add(1);
-        // Where a later truncation has named another block, that one stays.
-        let _ = self.stale_tail.compare_exchange(stale, 0, Ordering::AcqRel, Ordering::Relaxed);
     }
 
     /// The block that the newest truncation cut into.
@@ -258,31 +254,19 @@ pub(crate) fn get(super_block: &SuperBlock<Cairnfs>, number: InodeNo) -> Result<
 
 /// What VFS wants to know of an inode.
 fn parameters(mounted: &Mounted, inode: &CoreInode) -> Result<Parameters> {
-    let kind = match plain_kind(inode) {
-        Kind::LongSymlink if inode.map_kind() != MapKind::SymlinkBlock => {
-            Kind::ShortSymlink(target(mounted, inode)?)
-        }
-        kind => kind,
-    };
-    Ok(with_kind(inode, kind))
+    let is_short_link =
+        inode.core.mode & MODE_TYPE == MODE_SYMLINK && inode.map_kind() != MapKind::SymlinkBlock;
+    let target = is_short_link.then(|| target(mounted, inode)).transpose()?;
+    Ok(parameters_with(inode, target))
 }
 
-/// The same of an inode that has just been made, whose target is known: without anything that may fail.
-pub(crate) fn parameters_of_new(inode: &CoreInode, target: Option<Target>) -> Parameters {
-    let kind = match (plain_kind(inode), target) {
-        (Kind::LongSymlink, Some(target)) if inode.map_kind() != MapKind::SymlinkBlock => {
-            Kind::ShortSymlink(target)
-        }
-        (kind, _) => kind,
-    };
-    with_kind(inode, kind)
-}
-
-fn with_kind(inode: &CoreInode, kind: Kind) -> Parameters {
+/// The same where a symbolic link's target is known, as of an inode that has just been made: without anything that may fail. That of
+/// a link with a block is not needed.
+pub(crate) fn parameters_with(inode: &CoreInode, target: Option<Target>) -> Parameters {
     let core = inode.core;
     Parameters {
         mode: core.mode,
-        kind,
+        kind: kind_of(inode, target),
         uid: core.uid,
         gid: core.gid,
         links: core.links,
@@ -313,12 +297,14 @@ fn read(mounted: &Mounted, number: InodeNo) -> cairnfs_core::error::Result<Owned
     Ok(inode)
 }
 
-/// The kind by the mode alone: every symbolic link is a long one.
-fn plain_kind(inode: &CoreInode) -> Kind {
-    match inode.core.mode & MODE_TYPE {
-        MODE_DIRECTORY => Kind::Directory,
-        MODE_REGULAR => Kind::Regular,
-        MODE_SYMLINK => Kind::LongSymlink,
+fn kind_of(inode: &CoreInode, target: Option<Target>) -> Kind {
+    match (inode.core.mode & MODE_TYPE, target) {
+        (MODE_DIRECTORY, _) => Kind::Directory,
+        (MODE_REGULAR, _) => Kind::Regular,
+        (MODE_SYMLINK, Some(target)) if inode.map_kind() != MapKind::SymlinkBlock => {
+            Kind::ShortSymlink(target)
+        }
+        (MODE_SYMLINK, _) => Kind::LongSymlink,
         _ => Kind::Special(inode.core.device),
     }
 }

@@ -83,7 +83,7 @@ fn make(
     let Some(inode) = closed.inodes.remove(made) else {
         return corrupt(Check::Dangling, BlockNo(0), made.0, 0).map_err(errno);
     };
-    let parameters = inode::parameters_of_new(&inode, copied);
+    let parameters = inode::parameters_with(&inode, copied);
     let data = InodeData::new(inode, closed.transaction, None);
     unborn.instantiate(dentry, made.0, parameters, data)?;
     finish(parent, &closed)

@@ -60,14 +60,14 @@ pub(crate) fn set_size(inode: &VfsInode, size_bytes: u64) -> Result {
 
 /// Makes a file shorter.
 fn cut(mounted: &Mounted, inode: &VfsInode, size_bytes: u64, new_size: i64) -> Result {
-    let within = size_bytes % BLOCK;
-    if let Some(block) = inode.data().cut_block().filter(|block| block.0 < size_bytes / BLOCK) {
+    let (last, within) = (FileBlock(size_bytes / BLOCK), size_bytes % BLOCK);
+    if let Some(block) = inode.data().cut_block().filter(|block| *block < last) {
         // Only one such block is remembered.
         write_block(inode, block)?;
     }
     if within != 0 {
         // Were the block dirty, its writeback would find the new end, and zero what is behind that, before the handle has closed.
-        write_block(inode, FileBlock(size_bytes / BLOCK))?;
+        write_block(inode, last)?;
     }
     inode.set_size_and_drop_pages(new_size);
     data::release_from(inode, FileBlock(blocks_for_bytes(size_bytes)));
@@ -84,9 +84,9 @@ fn cut(mounted: &Mounted, inode: &VfsInode, size_bytes: u64, new_size: i64) -> R
         mounted.errno(error)
     })?;
     if within == 0 {
-        inode.data().tail_is_cut_off(FileBlock(size_bytes / BLOCK));
+        inode.data().end_stale_tail(last..);
     } else {
-        inode.data().note_cut(FileBlock(size_bytes / BLOCK), transaction);
+        inode.data().note_cut(last, transaction);
         // A mapping that writeback has looked up before says nothing of it.
         inode.data().raise_sequence();
         // It has been cut: not to be said to have failed.
@@ -110,7 +110,7 @@ pub(crate) fn before_write(inode: &VfsInode, position: u64, length_bytes: u64) -
         if let Some(block) = stale {
             // Where the file ends there no more: with what has been written to it since.
             write_block(inode, block)?;
-            inode.data().tail_is_written(block);
+            inode.data().end_stale_tail(block..=block);
         }
     }
     Ok(())

@@ -212,22 +212,21 @@ class Cases:
         assert names == ["asked"], f"after a cut there is {names}"
 
     def synchronous(self) -> None:
-        with self.mounted(f"{QUIET},sync"):
-            self.shell(f"cd /mnt; {CHANGES}; chmod 640 folder/moved; cd /")
-            self.cut()
-        with self.attached(reset=False):
-            self.mount("")
-            found = self.shell("cd /mnt; ls -R; stat -c %a folder/moved; cat folder/moved")
+        found = self.after_a_cut("sync", f"{CHANGES}; chmod 640 folder/moved", "ls -R; stat -c %a folder/moved; cat folder/moved")
         assert found.split() == [*CHANGED, "640", "content"], f"after a cut there is {found}"
 
     def synchronous_directories(self) -> None:
-        with self.mounted(f"{QUIET},dirsync"):
-            self.shell(f"cd /mnt; {CHANGES}; cd /")
+        found = self.after_a_cut("dirsync", CHANGES, "ls -R; cat folder/moved")
+        assert found.split() == CHANGED, f"after a cut there is {found}"
+
+    def after_a_cut(self, option: str, script: str, look: str) -> str:
+        """What a look shows when the power was cut at once behind a script."""
+        with self.mounted(f"{QUIET},{option}"):
+            self.shell(f"cd /mnt; {script}; cd /")
             self.cut()
         with self.attached(reset=False):
             self.mount("")
-            found = self.shell("cd /mnt; ls -R; cat folder/moved")
-        assert found.split() == CHANGED, f"after a cut there is {found}"
+            return self.shell(f"cd /mnt; {look}")
 
     def checkpoint_interval(self) -> None:
         with self.mounted(f"commit_interval_s={NEVER_S},checkpoint_interval_s=1"):

@@ -45,6 +45,24 @@ fn begun(kind: BlockKind, block: BlockNo, owner: u64) -> Buffer {
     content
 }
 
+fn member() -> crate::memory::Reservation<ObjectKey, u64> {
+    OrderedMap::<ObjectKey, u64>::reserve().unwrap()
+}
+
+/// A new inode, and bits of a bitmap of the group.
+fn change(prepared: &mut Prepared, number: InodeNo, bits: BitChange) {
+    let new = NewInode { mode: 0o100_644, uid: 1, gid: 2, device: 0, flags: 0, project: 0, now_ns: 5 };
+    let mut image = Buffer::zeroed(INODE_BYTES).unwrap();
+    Inode::new(number, InodeGeneration(9), &new).unwrap().encode_unsealed(&mut image).unwrap();
+    let node = OrderedMap::<_, crate::journal::object::InodeObject>::reserve().unwrap();
+    prepared.inodes.insert(number, PreparedInode { image, node, member: member() }).unwrap();
+    let masks = Some(BitMasks::try_new().unwrap());
+    let bitmap = PreparedBitmap { changes: true, masks, member: member() };
+    prepared.bitmaps.insert(bits.key, bitmap).unwrap();
+    prepared.bits.push(bits).unwrap();
+    prepared.groups.insert(GROUP, member()).unwrap();
+}
+
 /// A journal in which one of each has been committed.
 fn committed() -> Journal {
     let tail =
@@ -57,7 +75,6 @@ fn committed() -> Journal {
     journal.add_group(GROUP, load::LoadedGroup { fresh: false, ..loaded }).unwrap();
     journal.add_orphan_block(ORPHANS, OrphanSlot(0), begun(BlockKind::OrphanIndex, ORPHANS, 1)).unwrap();
 
-    let member = || OrderedMap::<ObjectKey, u64>::reserve().unwrap();
     let mut prepared = Prepared::try_new().unwrap();
     let content = begun(BlockKind::SymlinkTarget, BLOCK, INODE.0);
     let block = PreparedBlock {
@@ -70,15 +87,7 @@ fn committed() -> Journal {
         member: member(),
     };
     prepared.blocks.insert(BLOCK, block).unwrap();
-    let new = NewInode { mode: 0o100_644, uid: 1, gid: 2, device: 0, flags: 0, project: 0, now_ns: 5 };
-    let mut image = Buffer::zeroed(INODE_BYTES).unwrap();
-    Inode::new(INODE, InodeGeneration(9), &new).unwrap().encode_unsealed(&mut image).unwrap();
-    let node = OrderedMap::<_, crate::journal::object::InodeObject>::reserve().unwrap();
-    prepared.inodes.insert(INODE, PreparedInode { image, node, member: member() }).unwrap();
-    prepared.bits.push(BitChange { key: BITMAP, start: 30_000, bits: 3, value: true }).unwrap();
-    let masks = Some(BitMasks::try_new().unwrap());
-    prepared.bitmaps.insert(BITMAP, PreparedBitmap { changes: true, masks, member: member() }).unwrap();
-    prepared.groups.insert(GROUP, member()).unwrap();
+    change(&mut prepared, INODE, BitChange { key: BITMAP, start: 30_000, bits: 3, value: true });
     let content = Slot { inode: INODE, kind: 1, cause: 1, reserved: [0; 6] };
     prepared.slots.push(SlotChange { slot: OrphanSlot(3), block: ORPHANS, content }).unwrap();
     prepared.slot_members.insert(ORPHANS, member()).unwrap();
@@ -99,17 +108,8 @@ fn commit(journal: &mut Journal) {
 
 /// A handle that changes the inode beside `INODE`, and the other bitmap of the group.
 fn change_neighbours(journal: &mut Journal) {
-    let member = || OrderedMap::<ObjectKey, u64>::reserve().unwrap();
     let mut prepared = Prepared::try_new().unwrap();
-    let new = NewInode { mode: 0o100_644, uid: 1, gid: 2, device: 0, flags: 0, project: 0, now_ns: 5 };
-    let mut image = Buffer::zeroed(INODE_BYTES).unwrap();
-    Inode::new(NEIGHBOUR, InodeGeneration(9), &new).unwrap().encode_unsealed(&mut image).unwrap();
-    let node = OrderedMap::<_, crate::journal::object::InodeObject>::reserve().unwrap();
-    prepared.inodes.insert(NEIGHBOUR, PreparedInode { image, node, member: member() }).unwrap();
-    prepared.bits.push(BitChange { key: INODE_BITMAP, start: 100, bits: 1, value: true }).unwrap();
-    let masks = Some(BitMasks::try_new().unwrap());
-    prepared.bitmaps.insert(INODE_BITMAP, PreparedBitmap { changes: true, masks, member: member() }).unwrap();
-    prepared.groups.insert(GROUP, member()).unwrap();
+    change(&mut prepared, NEIGHBOUR, BitChange { key: INODE_BITMAP, start: 100, bits: 1, value: true });
     let reservation = journal.reserve(50_000, Class::Normal).unwrap();
     journal.close(&reservation, prepared).unwrap();
 }

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{ensure, Result};
 use rustix::fs::OFlags;
@@ -145,8 +145,20 @@ fn written_anew(scene: &Scene<'_>) -> Result<()> {
     file_holds("after the recovery", &path, &bytes(6, 0, 50_000))
 }
 
-/// A file of a block, cut to 100 bytes, filled again, and then appended to with O_DSYNC: that write alone is durable, and with it
-/// the size. What it has skipped may read as zeroes.
+/// A file of a block, which was durable, cut to 100 bytes.
+fn cut_file(scene: &Scene<'_>) -> Result<PathBuf> {
+    needs_a_disk(scene)?;
+    let path = scene.path("file");
+    let file = File::create_new(&path)?;
+    file.write_all_at(&bytes(7, 0, 4_096), 0)?;
+    file.sync_all()?;
+    sync_folder(&scene.folder)?;
+    file.set_len(100)?;
+    Ok(path)
+}
+
+/// Such a file is filled again, and then appended to with O_DSYNC: that write alone is durable, and with it the size. What it has
+/// skipped may read as zeroes.
 fn append_in_two_blocks(path: &Path) -> Result<()> {
     let file = File::options().write(true).open(path)?;
     file.write_all_at(&bytes(8, 100, 3_996), 100)?;
@@ -167,28 +179,14 @@ fn is_appended(path: &Path) -> Result<()> {
 }
 
 fn cut_and_appended(scene: &Scene<'_>) -> Result<()> {
-    needs_a_disk(scene)?;
-    let path = scene.path("file");
-    let file = File::create_new(&path)?;
-    file.write_all_at(&bytes(7, 0, 4_096), 0)?;
-    file.sync_all()?;
-    sync_folder(&scene.folder)?;
-    file.set_len(100)?;
-    drop(file);
+    let path = cut_file(scene)?;
     append_in_two_blocks(&path)?;
     shut_down_and_recover(scene.filesystem, Mode::Nothing)?;
     is_appended(&path)
 }
 
 fn cut_recovered_and_appended(scene: &Scene<'_>) -> Result<()> {
-    needs_a_disk(scene)?;
-    let path = scene.path("file");
-    let file = File::create_new(&path)?;
-    file.write_all_at(&bytes(7, 0, 4_096), 0)?;
-    file.sync_all()?;
-    sync_folder(&scene.folder)?;
-    file.set_len(100)?;
-    drop(file);
+    let path = cut_file(scene)?;
     // The new size is durable by this; the zeroes behind it are not written yet.
     fs::write(scene.path("other"), "")?;
     File::open(scene.path("other"))?.sync_all()?;
