@@ -43,6 +43,9 @@ static const unsigned int CAIRNFS_GFP_KERNEL = (unsigned int)GFP_KERNEL;
 static const unsigned int CAIRNFS_GFP_NOFS = (unsigned int)GFP_NOFS;
 static const unsigned int CAIRNFS_SB_RDONLY = SB_RDONLY;
 static const unsigned int CAIRNFS_SB_NOSEC = SB_NOSEC;
+static const unsigned int CAIRNFS_SB_LAZYTIME = SB_LAZYTIME;
+static const unsigned int CAIRNFS_SB_POSIXACL = SB_POSIXACL;
+static const unsigned int CAIRNFS_SB_I_VERSION = SB_I_VERSION;
 static const unsigned int CAIRNFS_I_NEW = I_NEW;
 static const unsigned int CAIRNFS_REQ_OP_MASK = (unsigned int)REQ_OP_MASK;
 static const unsigned int CAIRNFS_REQ_OP_READ = (unsigned int)REQ_OP_READ;
@@ -56,3 +59,6 @@ static const unsigned int CAIRNFS_FMODE_WRITE = (unsigned int)FMODE_WRITE;
 static const unsigned int CAIRNFS_IOMAP_F_NEW = IOMAP_F_NEW;
 static const unsigned int CAIRNFS_IOMAP_F_DIRTY = IOMAP_F_DIRTY;
 static const unsigned int CAIRNFS_VM_FAULT_LOCKED = VM_FAULT_LOCKED;
+static const unsigned int CAIRNFS_VM_FAULT_NOPAGE = VM_FAULT_NOPAGE;
+/* Pages that one entry of the table above may map at once. */
+static const unsigned long CAIRNFS_PTRS_PER_PTE = PTRS_PER_PTE;

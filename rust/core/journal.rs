@@ -15,7 +15,7 @@
 //! Locks: the filesystem keeps this value behind its one sleeping journal mutex; every method here runs under it, takes no
 //! other and waits for nothing. What may need memory is prepared before.
 
-use crate::error::{Error, Result};
+use crate::error::{corrupt, Check, Error, Result};
 use crate::format::group::Geometry;
 use crate::format::journal::{JournalHeader, Tail, Totals, HEADER_CLEAN};
 use crate::memory::{Buffer, OrderedMap, Shared};
@@ -259,7 +259,9 @@ impl Journal {
         let (changed, in_flight) = (WordSet::EMPTY, WordSet::EMPTY);
         let object =
             OrphanObject { log: LogState::default(), first_slot, content, changed, in_flight, fresh: false };
-        self.orphans.insert(block, object)?;
+        if self.orphans.insert(block, object)?.is_some() {
+            return corrupt(Check::OrphanSlot, block, 0, u64::from(first_slot.0));
+        }
         Ok(())
     }
 

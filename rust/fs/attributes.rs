@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 use crate::inode::{Scope, VfsInode};
+use crate::memory::insist;
 use crate::resize;
 use cairnfs_core::journal::ring::Class;
 use cairnfs_core::operation::attributes::{self, Changes, Times};
@@ -26,7 +27,8 @@ use kernel::prelude::*;
 /// setattr: the size first, then everything else.
 pub(crate) fn set(idmap: &Idmap, inode: &VfsInode, change: &mut AttributeChange<'_>) -> Result {
     change.prepare(idmap)?;
-    if let Some(size_bytes) = change.size() {
+    let size_bytes = change.size();
+    if let Some(size_bytes) = size_bytes {
         resize::set_size(inode, size_bytes)?;
     }
     let outcome = change.outcome(idmap, inode);
@@ -41,9 +43,13 @@ pub(crate) fn set(idmap: &Idmap, inode: &VfsInode, change: &mut AttributeChange<
     };
     let mounted = inode.super_block().data();
     let worst = reservation::set_attributes();
-    let changed = mounted.change(&[inode], worst, Class::Normal, &mut |handle| {
-        attributes::set_attributes(handle, InodeNo(inode.number()), &changes)
-    });
+    let mut set_others = || {
+        mounted.change(&[inode], worst, Class::Normal, &mut |handle| {
+            attributes::set_attributes(handle, InodeNo(inode.number()), &changes)
+        })
+    };
+    // A size that has been set must not be said to have failed for want of memory.
+    let changed = if size_bytes.is_some() { insist(&mut set_others) } else { set_others() };
     let ((), closed) = changed.map_err(|error| mounted.errno(error))?;
     if inode.is_sync() {
         mounted.wait_for_change(closed.transaction)?;

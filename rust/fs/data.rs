@@ -162,6 +162,10 @@ impl iomap::Operations for Cairnfs {
         release_promises(inode, from, FileBlock(blocks_for_bytes(end_byte)));
     }
 
+    fn stale_tail(inode: &VfsInode) -> Option<u64> {
+        inode.data().stale_tail().map(|block| bytes(block.0))
+    }
+
     fn map_blocks(inode: &VfsInode, position: u64, _length: u64) -> Result<Mapping> {
         let mounted = inode.super_block().data();
         // Without a place the page's data would be gone.
@@ -247,12 +251,14 @@ fn end_write(
     });
     inode.data().note_data(mark);
     let mut at = FileBlock(start_byte >> BLOCK_SHIFT);
-    let end = FileBlock(blocks_for_bytes(start_byte.saturating_add(length_bytes)));
-    inode.data().end_stale_tail(at..end);
+    let written_end_bytes = start_byte.saturating_add(length_bytes);
+    inode.data().end_stale_tail(at..FileBlock(blocks_for_bytes(written_end_bytes)));
     let number = InodeNo(inode.number());
-    // A truncation that has begun has moved the size already.
+    // A truncation that has begun has moved the size already. What it cuts off stays in flight until the truncation gives it
+    // back: mapped, it would be durable behind the end of the file if a commit came before the truncation's handle.
     let size_bytes = u64::try_from(inode.size()).unwrap_or(0);
-    let end_bytes = start_byte.saturating_add(length_bytes).min(size_bytes);
+    let end_bytes = written_end_bytes.min(size_bytes);
+    let end = FileBlock(blocks_for_bytes(end_bytes));
     if !is_new {
         if end_bytes <= inode.data().state.read().inode.core.size_bytes {
             return Ok(());

@@ -94,6 +94,11 @@ impl fs_context::Operations for Cairnfs {
         Ok(())
     }
 
+    fn check_flag(name: &'static str) -> Result {
+        pr_err!("Unknown parameter '{name}'\n");
+        Err(EINVAL)
+    }
+
     fn check_new_mount(options: &Options, read_only: bool) -> Result {
         if options.no_recovery && !read_only {
             pr_err!("norecovery needs ro: a journal that was left alone must not be written to\n");

@@ -83,16 +83,25 @@ fn cut(mounted: &Mounted, inode: &VfsInode, size_bytes: u64, new_size: i64) -> R
         }
         mounted.errno(error)
     })?;
+    // Before the rest is removed: what fails in that is finished later, and the end is where it is.
+    let zeroed = zero_cut_block(inode, last, within, transaction);
+    let finished = insist(&mut || finish_truncation(mounted, inode));
+    finished.map_err(|error| mounted.errno(error))?;
+    zeroed
+}
+
+/// The file has been cut by `transaction`, so that it ends `within` bytes behind the beginning of block `last`.
+fn zero_cut_block(inode: &VfsInode, last: FileBlock, within: u64, transaction: TransactionId) -> Result {
     if within == 0 {
         inode.data().end_stale_tail(last..);
-    } else {
-        inode.data().note_cut(last, transaction);
-        // A mapping that writeback has looked up before says nothing of it.
-        inode.data().raise_sequence();
-        // It has been cut: not to be said to have failed.
-        insist_against(ENOMEM, &mut || inode.zero_range(size_bytes, BLOCK.saturating_sub(within)))?;
+        return Ok(());
     }
-    Ok(())
+    inode.data().note_cut(last, transaction);
+    // A mapping that writeback has looked up before says nothing of it.
+    inode.data().raise_sequence();
+    let (end, rest) = (last.0.saturating_mul(BLOCK).saturating_add(within), BLOCK.saturating_sub(within));
+    // It has been cut: not to be said to have failed.
+    insist_against(ENOMEM, &mut || inode.zero_range(end, rest)).map(drop)
 }
 
 /// Before `length_bytes` bytes are written at `position`: what lies between the end of the file and there reads as zero, also when
@@ -129,14 +138,16 @@ fn write_behind_disk_size(inode: &VfsInode, end_bytes: u64) -> Result {
 /// Zeroes what lies behind `end_bytes` in its block, and writes that. The flush mark of that write, if there was something to be
 /// written.
 fn zero_tail(mounted: &Mounted, inode: &VfsInode, end_bytes: u64) -> Result<Option<FlushMark>> {
-    let within = end_bytes % BLOCK;
+    let (block, within) = (FileBlock(end_bytes / BLOCK), end_bytes % BLOCK);
     if within == 0 {
         return Ok(None);
     }
     if !inode.zero_range(end_bytes, BLOCK.saturating_sub(within))? {
+        // A hole.
+        inode.data().end_stale_tail(block..=block);
         return Ok(None);
     }
-    write_block(inode, FileBlock(end_bytes / BLOCK))?;
+    write_block(inode, block)?;
     Ok(Some(mounted.journaling.locked(|state| state.journal.clock().mark())))
 }
 
@@ -146,7 +157,8 @@ fn write_block(inode: &VfsInode, block: FileBlock) -> Result {
     inode.write_and_wait(start, start.saturating_add(BLOCK_END))
 }
 
-/// Moves the size, and frees what lies behind it, in as many handles as that takes. The transaction that moved the size.
+/// Moves the size, and frees what lies behind it as far as one handle goes; [`finish_truncation`] does the rest. Returns the
+/// transaction.
 fn resize(
     mounted: &Mounted,
     inode: &VfsInode,
@@ -157,17 +169,14 @@ fn resize(
     let limit = reservation::step(mounted.metadata.layout());
     let number = InodeNo(inode.number());
     let worst = reservation::remove(mounted.metadata.layout(), &inode.data().state.read().inode, limit);
-    let (progress, closed) = mounted.change(&[inode], worst, class, &mut |handle| {
+    let ((), closed) = mounted.change(&[inode], worst, class, &mut |handle| {
         let progress = operation::set_size(handle, number, size_bytes, mark, limit)?;
         if progress == Progress::More {
             mounted.hold_orphan(number);
         }
-        Ok(progress)
+        Ok(())
     })?;
     inode.data().raise_sequence();
-    if progress == Progress::More {
-        finish_truncation(mounted, inode)?;
-    }
     Ok(closed.transaction)
 }
 

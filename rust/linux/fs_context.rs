@@ -11,6 +11,14 @@ use kernel::alloc::{flags::GFP_KERNEL, KBox};
 use kernel::error::{from_result, Result};
 use kernel::ffi;
 
+/// Flags of VFS that a mount is to have, and that mean nothing where the filesystem does nothing for them: VFS itself takes them for
+/// every filesystem. By their bits, with their names.
+const FOR_THE_FILESYSTEM: [(ffi::c_uint, &str); 3] = [
+    (bindings::CAIRNFS_SB_LAZYTIME, "lazytime"),
+    (bindings::CAIRNFS_SB_POSIXACL, "acl"),
+    (bindings::CAIRNFS_SB_I_VERSION, "iversion"),
+];
+
 /// The operations of `struct fs_context_operations`.
 pub trait Operations: FileSystem {
     /// The mount options.
@@ -18,6 +26,9 @@ pub trait Operations: FileSystem {
 
     /// Notes an option of the table, by its number, and its value ([`Value`](crate::fs_parser::Value)).
     fn parse_param(options: &mut Self::Options, number: u8, value: u64) -> Result;
+
+    /// A new mount, or a change of one, asks for a flag that takes the filesystem's help: `lazytime`, `acl` or `iversion`.
+    fn check_flag(name: &'static str) -> Result;
 
     /// Whether a new mount may be tried: before the device is opened.
     fn check_new_mount(options: &Self::Options, read_only: bool) -> Result;
@@ -86,6 +97,18 @@ impl<T: file_system_type::Operations> Table<T> {
 
     /// # Safety
     ///
+    /// As [`Self::options`].
+    unsafe fn check_flags(context: *mut bindings::fs_context) -> Result {
+        // SAFETY: The caller vouches for the context.
+        let flags = unsafe { (*context).sb_flags };
+        FOR_THE_FILESYSTEM
+            .iter()
+            .filter(|(flag, _)| flags & flag != 0)
+            .try_for_each(|(_, name)| T::check_flag(name))
+    }
+
+    /// # Safety
+    ///
     /// Called by VFS only, once, with a context that `init_fs_context_callback` has set up.
     unsafe extern "C" fn free_callback(context: *mut bindings::fs_context) {
         // SAFETY: The box was made by `init_fs_context_callback`, and nobody uses it any more.
@@ -113,7 +136,10 @@ impl<T: file_system_type::Operations> Table<T> {
     /// Called by VFS only.
     unsafe extern "C" fn get_tree_callback(context: *mut bindings::fs_context) -> ffi::c_int {
         // SAFETY: The context is this callback's.
-        let check = unsafe { T::check_new_mount(Self::options(context), Self::is_read_only(context)) };
+        let check = unsafe {
+            Self::check_flags(context)
+                .and_then(|()| T::check_new_mount(Self::options(context), Self::is_read_only(context)))
+        };
         if let Err(error) = check {
             return error.to_errno();
         }
@@ -150,6 +176,8 @@ impl<T: file_system_type::Operations> Table<T> {
                 // SAFETY: As above.
                 _ => unsafe { Self::is_read_only(context) },
             };
+            // SAFETY: As above.
+            unsafe { Self::check_flags(context) }?;
             // SAFETY: As above.
             T::reconfigure(super_block, unsafe { Self::options(context) }, read_only)?;
             Ok(0)

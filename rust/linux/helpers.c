@@ -376,6 +376,11 @@ void cairnfs_helper_filemap_invalidate_unlock_shared(struct address_space *mappi
 	filemap_invalidate_unlock_shared(mapping);
 }
 
+bool cairnfs_helper_filemap_invalidate_trylock_shared(struct address_space *mapping)
+{
+	return filemap_invalidate_trylock_shared(mapping);
+}
+
 /* NULL: there is none. */
 struct folio *cairnfs_helper_filemap_get_folio(struct address_space *mapping, loff_t position)
 {
@@ -412,6 +417,11 @@ loff_t cairnfs_helper_folio_pos(struct folio *folio)
 size_t cairnfs_helper_folio_size(struct folio *folio)
 {
 	return folio_size(folio);
+}
+
+void cairnfs_helper_folio_zero_segment(struct folio *folio, size_t from, size_t to)
+{
+	folio_zero_segment(folio, from, to);
 }
 
 bool cairnfs_helper_folio_is_dirty(struct folio *folio)

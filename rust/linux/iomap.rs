@@ -108,6 +108,10 @@ pub trait Operations: FileSystem {
     /// ([`Kind::Delayed`]): beside them may lie what is being written. Perhaps with a folio locked.
     fn release_delayed(inode: &Inode<Self>, start_byte: u64, end_byte: u64);
 
+    /// Where the block with the end of the file begins, if the device may have anything behind the end there: a program that
+    /// maps its page is to see zeros. With a folio locked; does not wait.
+    fn stale_tail(inode: &Inode<Self>) -> Option<u64>;
+
     /// Where writeback puts the dirty block at `position`: [`Kind::Mapped`], or [`Kind::Unwritten`] when it is new. `length`
     /// bytes from there on are dirty in the folio, which is locked; what else is promised may be mapped with it. An error loses
     /// the data, and is reported by fsync.

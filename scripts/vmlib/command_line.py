@@ -42,6 +42,8 @@ def _parser() -> argparse.ArgumentParser:
     test.add_argument("--list", action="store_true", help="only say which tests there are")
     test.add_argument("--json", type=Path, metavar="FILE", help="also write the results to FILE")
     test.add_argument("--logs", type=Path, metavar="FOLDER", help="where the consoles' logs go")
+    beside = "how many of the tests that run on the host run at a time (default 1)"
+    test.add_argument("--jobs", type=int, default=1, metavar="N", help=beside)
     test.add_argument("-v", "--verbose", action="store_true", help="show the kernel's log of every guest at its end")
     test.add_argument("--tests", type=Path, default=TESTS_FOLDER, metavar="FOLDER", help=argparse.SUPPRESS)
 
@@ -57,9 +59,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_kernel(interactive)
     _add_machine(interactive)
 
-    whole = commands.add_parser("judge", help="judge the logs of all guests of a run, and what its health checks said")
+    whole = commands.add_parser("judge", help="judge the logs of all guests of a run")
     whole.add_argument("logs", type=Path, metavar="FOLDER", help="where `test --logs` or CAIRNFS_VM_LOGS= put them")
-    whole.add_argument("results", type=Path, metavar="FILE", help="what `test --json` wrote")
 
     commands.add_parser("selftest", help="prove that the runner catches every kind of failure")
     return parser
@@ -119,7 +120,7 @@ def _test(arguments: argparse.Namespace) -> int:
     environment = Environment.load(arguments.kernel)
     logs = _log_folder(arguments.logs)
     printer = TapPrinter()
-    runner = Runner(environment, printer, logs.resolve())
+    runner = Runner(environment, printer, logs.resolve(), arguments.jobs)
     result = runner.run(tests)
     if arguments.verbose:
         for console in sorted(logs.glob("console-*.log")):
@@ -174,7 +175,7 @@ def _writer(stream: BinaryIO) -> OutputSink:
 
 
 def _judge(arguments: argparse.Namespace) -> int:
-    verdict = judge.judge(arguments.logs, arguments.results)
+    verdict = judge.judge(arguments.logs)
     print(verdict, flush=True)
     return 0 if verdict.good else EXIT_FAILED
 

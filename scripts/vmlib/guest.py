@@ -30,7 +30,6 @@ from vmlib.channel import VERSION, Channel, Frame, Kind, ProtocolError, run_payl
 Launch = Callable[[Path, Path, Path], list[str]]
 OutputSink = Callable[[bytes], None]
 
-_POWER_DOWN = "reboot: Power down"
 _OWN_BREAKPOINT = "Oops: int3: 0000"
 _REPEATED_BOOTS_MAX = 3
 _TAIL_LINES = 30
@@ -121,8 +120,15 @@ class Program:
 class Guest:
     """A guest from boot to its end. Not to be reused."""
 
-    def __init__(self, launch: Launch, console: Path | None = None, boot_timeout_s: float = 60.0) -> None:
+    def __init__(
+        self,
+        launch: Launch,
+        console: Path | None = None,
+        boot_timeout_s: float = 60.0,
+        before_the_end: Callable[[Guest], None] | None = None,
+    ) -> None:
         self._launch = launch
+        self._before_the_end = before_the_end
         self._boot_timeout_s = boot_timeout_s
         self.folder = Path(tempfile.mkdtemp(prefix="cairnfs-vm-"))
         self.console = console or self.folder / "console.log"
@@ -224,8 +230,10 @@ class Guest:
         return self._process is not None and self._process.poll() is None
 
     def power_off(self, timeout_s: float = 30.0) -> None:
-        """Ends the guest in good order; `GuestError` if it does not get as far as switching the power off."""
+        """Ends the guest in good order; `GuestError` if it does not get as far as switching the power off, or is not well."""
         assert self._channel and self._process
+        if self._before_the_end:
+            self._before_the_end(self)
         try:
             self._channel.send(Kind.POWER_OFF)
         except OSError:
@@ -235,7 +243,7 @@ class Guest:
         except subprocess.TimeoutExpired:
             self.kill()
             raise GuestTimeout(f"the guest did not power off within {timeout_s:.0f} s", self.console_tail()) from None
-        if code != 0 or _POWER_DOWN not in self.console.read_text(errors="replace"):
+        if code != 0 or not kernel_log.has_powered_off(self.log_lines()):
             raise GuestDied(f"the guest ended without powering off (QEMU: {code})", self.console_tail())
 
     def kill(self) -> None:

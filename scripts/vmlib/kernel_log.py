@@ -8,6 +8,7 @@ occurs in harmless ones (the CPU vulnerability messages say "WARNING:" in mid-se
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +41,7 @@ _BAD_MESSAGES = re.compile(
     re.VERBOSE,
 )
 
+_POWER_DOWN = "reboot: Power down"
 _END = re.compile(r"^cairnfs-guest: end (\d+)$")
 # What the kernel says of a task that ends, and of one that lives when all are listed (sysrq t).
 _STACK_LEFT = re.compile(r"used greatest stack depth: (\d+) bytes left|\bstack:(\d+) +pid:")
@@ -49,9 +51,15 @@ _STACK_LEFT = re.compile(r"used greatest stack depth: (\d+) bytes left|\bstack:(
 BROKEN_BOOT_SUFFIX = ".broken.log"
 
 
-def logs_in(folder: Path) -> list[Path]:
-    """The kept logs of guests in a folder, but for those of boots that were repeated: they prove nothing."""
-    return [path for path in sorted(folder.glob("console-*.log")) if not path.name.endswith(BROKEN_BOOT_SUFFIX)]
+def kept_log(folder: Path, process: int, number: int) -> Path:
+    """Where the log of a guest that is the process's own is kept."""
+    return folder / f"console-{process}-{number}.log"
+
+
+def logs_in(folder: Path, process: int | None = None) -> list[Path]:
+    """The kept logs of guests in a folder, or of one process, but for those of boots that were repeated: they prove nothing."""
+    logs = folder.glob("console-*.log" if process is None else f"console-{process}-*.log")
+    return [path for path in sorted(logs) if not path.name.endswith(BROKEN_BOOT_SUFFIX)]
 
 
 def message_of(line: str) -> str:
@@ -89,6 +97,11 @@ def line_after_request(lines: list[str], request: int) -> int | None:
         if match and int(match[1]) == request:
             return number + 1
     return None
+
+
+def has_powered_off(lines: Sequence[str]) -> bool:
+    """Whether the kernel got as far as switching the power off."""
+    return any(_POWER_DOWN in line for line in lines)
 
 
 def least_stack_left_bytes(lines: list[str]) -> int | None:

@@ -6,6 +6,7 @@ virtme-ng's: it shares the host's root, so every program of the host is there, a
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import itertools
 import os
@@ -14,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from vmlib import accelerator, disks, initramfs, programs, qemu, virtme
+from vmlib import accelerator, disks, initramfs, kernel_log, programs, qemu, virtme
 from vmlib.accelerator import Accelerator
 from vmlib.disks import Disk
 from vmlib.environment import REPOSITORY, Environment, VmError
@@ -22,6 +23,9 @@ from vmlib.guest import Guest, GuestError, Launch
 
 _PROBE_TIMEOUT_S = 15.0
 _BOOT_TIMEOUT_S = 60.0
+# Of the tests, what asks a guest whether it is well.
+HEALTH_TEST = "lib/health.sh"
+HEALTH_TIMEOUT_S = 30.0
 # How the scripts that build modules name a result.
 _BUILT = "module: "
 
@@ -47,7 +51,10 @@ class MachineConfig:
 
 def _build_modules(environment: Environment, script: str, *arguments: str) -> list[Path]:
     command = [str(REPOSITORY / "scripts" / script), f"--kernel={environment.flavour}", *arguments]
-    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    # The kernel's make does not expect another beside it.
+    with (environment.cache_folder("locks") / "module").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if result.returncode != 0:
         raise VmError(f"{result.stdout}{' '.join((script, *arguments))}: the module does not build")
     lines = result.stdout.splitlines()
@@ -142,13 +149,25 @@ def choose_accelerator(environment: Environment, say: Callable[[str], None] = la
 def _kept_console() -> Path | None:
     """A file for the log of a guest of this process, where the logs of all guests are to be kept."""
     folder = os.environ.get("CAIRNFS_VM_LOGS")
-    return Path(folder) / f"console-{os.getpid()}-{next(_guest_numbers)}.log" if folder else None
+    return kernel_log.kept_log(Path(folder), os.getpid(), next(_guest_numbers)) if folder else None
+
+
+def check_health(environment: Environment, config: MachineConfig, guest: Guest) -> None:
+    """Asks a guest whether it is well; `GuestError` if it is not."""
+    program = [f"{tests_path(config)}/{HEALTH_TEST}"]
+    result = guest.run(program, HEALTH_TIMEOUT_S * environment.slowness, test_environment(environment, config))
+    if result.exit_code != 0:
+        bad = [line for line in result.text.splitlines() if not line.startswith("ok ")]
+        raise GuestError(f"the guest is not well: {'; '.join(bad)}", guest.console_tail())
 
 
 def make_guest(environment: Environment, config: MachineConfig, console: Path | None = None) -> Guest:
     """A guest, ready to be started (use it with `with`). Its log goes into `console`; without, into the folder that
-    CAIRNFS_VM_LOGS= names; else it goes away with the guest."""
-    console = console or _kept_console()
+    CAIRNFS_VM_LOGS= names; else it goes away with the guest. One whose log is kept there is asked whether it is well before it
+    powers off."""
+    before_the_end = None
+    if console is None and (console := _kept_console()):
+        before_the_end = functools.partial(check_health, environment, config)
     chosen = choose_accelerator(environment)
     if config.host_userland:
         programs_and_modules = static_programs(environment), modules_of(environment, config)
@@ -158,7 +177,7 @@ def make_guest(environment: Environment, config: MachineConfig, console: Path | 
         launch = _lean_launch(environment, config, chosen)
         stretch = 1.0
     timeout_s = _BOOT_TIMEOUT_S * stretch * environment.slowness
-    return Guest(_with_blank_disks(config, launch), console, boot_timeout_s=timeout_s)
+    return Guest(_with_blank_disks(config, launch), console, timeout_s, before_the_end)
 
 
 def tests_path(config: MachineConfig) -> str:

@@ -88,6 +88,11 @@ class TapPrinter:
     def _print(self, line: str) -> None:
         print(line, file=self._output, flush=True)
 
+    def print_all_of(self, text: str) -> None:
+        """What another printer has printed."""
+        self._output.write(text)
+        self._output.flush()
+
     def begin_run(self) -> None:
         """The version line."""
         self._print("TAP version 14")

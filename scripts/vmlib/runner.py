@@ -9,6 +9,7 @@ Before a guest ends, its health is a test of its own (tests/vm/lib/health.sh), a
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import sys
 import threading
 import time
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +29,6 @@ from vmlib.machines import MachineConfig
 from vmlib.report import RunResult, TapPrinter, TestResult
 from vmlib.tap import TapReader
 
-_HEALTH_TIMEOUT_S = 30.0
 _POWER_OFF_TIMEOUT_S = 20.0
 _EXCERPT_LINES = 25
 
@@ -85,10 +86,13 @@ class BootedGuest:
 class Runner:
     """One run over a list of tests."""
 
-    def __init__(self, environment: Environment, printer: TapPrinter, logs: Path) -> None:
+    def __init__(self, environment: Environment, printer: TapPrinter, logs: Path, jobs: int = 1) -> None:
         self._environment = environment
         self._printer = printer
         self._logs = logs
+        # How many tests on the host run at a time.
+        self._jobs = jobs
+        self._reporting = threading.Lock()
         accelerator = machines.choose_accelerator(environment, printer.comment)
         self.result = RunResult(kernel=environment.flavour, accelerator=accelerator.name)
 
@@ -102,9 +106,9 @@ class Runner:
                 self._report(TestResult(test.name, skip_reason=f"not for the {self._environment.flavour} kernel"))
         for group in group_by_boot([test for test in wanted if not test.on_host]):
             self._run_group(deque(group))
-        for test in wanted:
-            if test.on_host:
-                self._run_host_test(test)
+        with ThreadPoolExecutor(self._jobs) as pool:
+            for done in [pool.submit(self._run_host_test, test) for test in wanted if test.on_host]:
+                done.result()
         self._printer.end_run()
         self.result.time_s = time.monotonic() - began
         return self.result
@@ -151,7 +155,7 @@ class Runner:
 
     def _end_guest(self, booted: BootedGuest) -> None:
         folder = booted.config.tests_folder
-        health = Test("guest-health", folder / "lib/health.sh", booted.config, timeout_s=_HEALTH_TIMEOUT_S)
+        health = Test("guest-health", folder / machines.HEALTH_TEST, booted.config, timeout_s=machines.HEALTH_TIMEOUT_S)
         result = self._run_in_guest(booted, health)
         if not booted.spoilt:
             try:
@@ -222,10 +226,12 @@ class Runner:
     # Tests on the host ------------------------------------------------------------------------------------------
 
     def _run_host_test(self, test: Test) -> None:
-        self._printer.begin_test(test.name)
+        # Beside others its words are kept until it has ended.
+        kept = io.StringIO()
+        printer = self._printer if self._jobs == 1 else TapPrinter(kept)
+        printer.begin_test(test.name)
         began = time.monotonic()
-        judged = set(kernel_log.logs_in(self._logs))
-        output = LineFeed(self._printer)
+        output = LineFeed(printer)
         timeout_s = test.timeout_s * self._environment.slowness
         process = subprocess.Popen(
             [sys.executable, str(test.path)],
@@ -263,16 +269,15 @@ class Runner:
             result.problems.insert(0, f"not done after {timeout_s:.0f} s")
         elif code != 0 and not result.failed:
             result.problems.insert(0, f"its exit code was {code}")
-        for log in kernel_log.logs_in(self._logs):
-            if log not in judged:
-                self._judge_kept_log(log, test, result)
+        splats = 0
+        for log in kernel_log.logs_in(self._logs, process.pid):
+            findings = kernel_log.find_splats(log.read_text(errors="replace").splitlines(), test.expected_log)
+            splats += len(findings)
+            for finding in findings:
+                result.problems.append(f"the kernel said: {finding.message} ({log.name}:{finding.line_number})")
+                printer.comments_of_test(finding.context[:_EXCERPT_LINES])
         result.time_s = time.monotonic() - began
-        self._report(result)
-
-    def _judge_kept_log(self, log: Path, test: Test, result: TestResult) -> None:
-        """Counts what a guest of a test on the host left in its log against `result`."""
-        findings = kernel_log.find_splats(log.read_text(errors="replace").splitlines(), test.expected_log)
-        self.result.kernel_log_splats += len(findings)
-        for finding in findings:
-            result.problems.append(f"the kernel said: {finding.message} ({log.name}:{finding.line_number})")
-            self._printer.comments_of_test(finding.context[:_EXCERPT_LINES])
+        with self._reporting:
+            self.result.kernel_log_splats += splats
+            self._printer.print_all_of(kept.getvalue())
+            self._report(result)

@@ -2,12 +2,10 @@
 
 import contextlib
 import io
-import json
 import tempfile
 import unittest
 from pathlib import Path
 
-from vmlib.environment import VmError
 from vmlib.judge import Verdict, judge
 from vmlib.kernel_log import logs_in
 
@@ -16,28 +14,26 @@ LISTED = "[    4.000000] task:kworker/0:0     state:I stack:20500 pid:7     tgid
 SPLAT = "[    5.000000] BUG: KASAN: slab-use-after-free in foo+0x1/0x2\n"
 
 
-def health(passed: bool = True, skip_reason: str | None = None) -> dict[str, object]:
-    case = {"number": 2, "name": "lockdep is alive", "passed": passed, "skip_reason": skip_reason}
-    return {"name": "guest-health", "cases": [case]}
+ALIVE = "[    6.000000] cairnfs-health: lockdep is alive\n"
+POWER_DOWN = "[    7.000000] reboot: Power down\n"
 
 
 class Judge(unittest.TestCase):
-    def verdict(self, logs: list[str], tests: list[dict[str, object]]) -> tuple[Verdict, str]:
+    def verdict(self, *logs: str) -> tuple[Verdict, str]:
         text = io.StringIO()
         with tempfile.TemporaryDirectory() as name, contextlib.redirect_stdout(text):
             for number, log in enumerate(logs):
                 (Path(name) / f"console-{number}.log").write_text(log)
-            results = Path(name) / "vm.json"
-            results.write_text(json.dumps({"tests": tests}))
-            return judge(Path(name), results), text.getvalue()
+            return judge(Path(name)), text.getvalue()
 
     def test_good(self) -> None:
-        verdict, _ = self.verdict([STACK, LISTED], [health(), {"name": "kernel", "cases": []}, health()])
+        # The last one lost its power, and nobody could ask it.
+        verdict, _ = self.verdict(STACK + ALIVE + POWER_DOWN, ALIVE + LISTED + POWER_DOWN, STACK)
         self.assertTrue(verdict.good)
         self.assertEqual(str(verdict), "0 splats, lockdep alive, 20 KiB stack left")
 
     def test_a_splat_in_any_log(self) -> None:
-        verdict, text = self.verdict([STACK, SPLAT], [health()])
+        verdict, text = self.verdict(STACK + ALIVE + POWER_DOWN, SPLAT)
         self.assertEqual((verdict.good, verdict.splats), (False, 1))
         self.assertIn("console-1.log:1: BUG: KASAN", text)
 
@@ -48,16 +44,12 @@ class Judge(unittest.TestCase):
             self.assertEqual([path.name for path in logs_in(Path(name))], ["console-1.log", "console-7-2.log"])
 
     def test_lockdep_that_is_not_known_to_be_alive(self) -> None:
-        for tests in ([], [health(), health(passed=False)], [health(), health(skip_reason="no lockdep here")]):
-            with self.subTest(str(tests)):
-                verdict, _ = self.verdict([STACK], tests)
+        for logs in ([STACK], [STACK + POWER_DOWN], [STACK + ALIVE + POWER_DOWN, POWER_DOWN]):
+            with self.subTest(str(logs)):
+                verdict, _ = self.verdict(*logs)
                 self.assertFalse(verdict.good)
                 self.assertNotIn("lockdep alive,", str(verdict))
 
     def test_no_measure_of_the_stack(self) -> None:
-        verdict, _ = self.verdict([""], [health()])
+        verdict, _ = self.verdict(ALIVE + POWER_DOWN)
         self.assertFalse(verdict.good)
-
-    def test_no_results(self) -> None:
-        with tempfile.TemporaryDirectory() as name, self.assertRaises(VmError):
-            judge(Path(name), Path(name) / "missing.json")

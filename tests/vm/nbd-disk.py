@@ -1,8 +1,9 @@
-# vm: timeout_s=120
+# vm: timeout_s=120 kernels=fast
 """The project's own disk under guests, attached in both ways: what was flushed survives a cut, what was not is lost.
 
 Cases, each against the server's exact counters or contents: QEMU's driver with a cut of the whole machine and a second
-boot; the guest's own client with FUA; and several crash states offered to one running guest.
+boot; the guest's own client with FUA; and several crash states offered to one running guest. What is tried is the disk: no
+kernel with checkers would find more.
 """
 
 import os

@@ -66,7 +66,8 @@ NO_VALUES = (
     ("commit_interval_s", None), ("group_max_ops", "4294967296"), ("journal_high_water_pct", "50%"),
     ("errors", "panic"), ("errors", ""), ("errors", None), ("norecovery", "1"),
 )  # fmt: skip
-UNKNOWN = ("commit=5", "data=ordered", "Errors=continue", "nobarrier")
+# The last one is a word of VFS, which takes it for every filesystem.
+UNKNOWN = ("commit=5", "data=ordered", "Errors=continue", "nobarrier", "lazytime")
 
 ALL_OPTIONS = {
     "commit_interval_s": "7", "checkpoint_interval_s": "8", "group_delay_us": "9", "group_max_ops": "10",

@@ -64,7 +64,7 @@ layout! {
         28 => newest_generation: Generation,
         /// Where recovery begins; when clean, where the next record goes.
         32 => tail: Tail,
-        /// The next transaction, as of the tail.
+        /// The next transaction, as of the tail; the first one is 1.
         56 => next_transaction: TransactionId,
         /// The totals as of the newest record that was durable when this was written.
         64 => totals: Totals,
@@ -182,6 +182,10 @@ impl JournalHeader {
         }
         if header.reserved != [0; 24] {
             return corrupt(Check::Reserved, block, 0, 1);
+        }
+        // The first transaction has number 1: number 0 is "none", and counts as stable for ever.
+        if header.next_transaction.0 == 0 {
+            return corrupt(Check::JournalHeader, block, 1, 0);
         }
         // Numbers this large were never counted up to, and could not be counted on from.
         let counts = [header.counter, header.next_transaction.0, header.tail.sequence.0];

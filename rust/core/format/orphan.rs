@@ -27,6 +27,8 @@ layout! {
 pub const SLOTS_OFFSET: usize = BlockHeader::SIZE;
 /// Slots in a block.
 pub const SLOTS_PER_BLOCK: u32 = ((BLOCK_BYTES - SLOTS_OFFSET) / Slot::SIZE) as u32;
+/// The most blocks that a new index has.
+pub const NEW_INDEX_BLOCKS_MAX: u64 = 16;
 
 /// What has to be done with an orphan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -99,15 +99,6 @@ impl HomeWrite {
     }
 }
 
-/// What becomes of a unit that is durably home.
-#[derive(Default)]
-pub struct Settled {
-    /// A metadata block that the log has forgotten: its content, for the cache.
-    pub clean: Option<Shared<Buffer>>,
-    /// A block that was freed meanwhile, whose free is stable: it goes back to its group.
-    pub release: Option<Freed>,
-}
-
 impl Journal {
     /// The unit that may go home next, behind `after` in the order of blocks; `None`: no more.
     pub fn next_home(&mut self, after: BlockNo) -> Option<HomeUnit> {
@@ -448,11 +439,21 @@ impl Journal {
 
     /// A flush that started after the unit's writes had ended has completed: what was in flight need not be logged any
     /// more, and what has nothing left to log leaves the log.
-    pub fn settle_home(&mut self, unit: HomeUnit) -> Settled {
+    ///
+    /// A metadata block that leaves the log is given to `keep`, the cache, while the journal is still the caller's: who does not
+    /// find the block in the log any more must find this content there. Told later, the cache could get it when the block has
+    /// been changed again, and would show it as the present one once that change has left the log as well.
+    ///
+    /// What is returned is a block that was freed meanwhile, whose free is stable: it goes back to its group.
+    pub fn settle_home(
+        &mut self,
+        unit: HomeUnit,
+        keep: &mut dyn FnMut(BlockNo, &Shared<Buffer>),
+    ) -> Option<Freed> {
         self.for_each_in_flight(unit, Self::settle);
         match unit {
-            HomeUnit::Block(block) => self.forget_clean_block(block),
-            _ => Settled::default(),
+            HomeUnit::Block(block) => self.forget_clean_block(block, keep),
+            _ => None,
         }
     }
 
@@ -564,11 +565,13 @@ impl Journal {
         }
     }
 
-    fn forget_clean_block(&mut self, block: BlockNo) -> Settled {
+    fn forget_clean_block(
+        &mut self,
+        block: BlockNo,
+        keep: &mut dyn FnMut(BlockNo, &Shared<Buffer>),
+    ) -> Option<Freed> {
         let stable = self.stable_transaction;
-        let Some(object) = self.blocks.get_mut(block) else {
-            return Settled::default();
-        };
+        let object = self.blocks.get_mut(block)?;
         if object.freed_by.is_some() {
             let release = object.release.take();
             let pinned = object.log.pinned;
@@ -577,13 +580,14 @@ impl Journal {
                 // It was committed again while the home write was under way.
                 self.unpin(pinned);
             }
-            return Settled { clean: None, release };
+            return release;
         }
-        if object.log.pinned.is_some() || object.log.is_unstable(stable) {
-            return Settled::default();
+        if object.log.pinned.is_none() && !object.log.is_unstable(stable) {
+            if let Some(object) = self.blocks.remove(block) {
+                keep(block, &object.content);
+            }
         }
-        let clean = self.blocks.remove(block).map(|object| object.content);
-        Settled { clean, release: None }
+        None
     }
 }
 

@@ -13,6 +13,7 @@ use crate::format::group::{
 };
 use crate::format::inode::FIRST_FREE;
 use crate::format::journal::{JOURNAL_BLOCKS_MAX, JOURNAL_BLOCKS_MIN};
+use crate::format::orphan::NEW_INDEX_BLOCKS_MAX;
 use crate::format::superblock::SECONDARY;
 use crate::units::{BlockNo, BlockRun, BLOCK_BYTES};
 
@@ -42,8 +43,6 @@ pub const ALIGNMENT_BLOCKS: u64 = 256;
 pub const ALIGNED_DEVICE_BLOCKS: u64 = 1 << 14;
 /// Groups that mkfs initialises, if there are as many: the first files find them ready, and it costs a dozen blocks.
 pub const INITIALISED_GROUPS: u32 = 4;
-/// The most blocks of the orphan index.
-pub const ORPHAN_BLOCKS_MAX: u64 = 16;
 /// A smaller device has one block of the orphan index for each of these.
 pub const BLOCKS_PER_ORPHAN_BLOCK: u64 = 1024;
 /// The least reserve, ...
@@ -53,7 +52,7 @@ pub const RESERVE_SHARE: u64 = 1000;
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
-const _: () = assert!(ORPHAN_BLOCKS_MAX + RESERVE_BLOCKS_MIN < DATA_BLOCKS_MIN as u64);
+const _: () = assert!(NEW_INDEX_BLOCKS_MAX + RESERVE_BLOCKS_MIN < DATA_BLOCKS_MIN as u64);
 const _: () = assert!(INODES_PER_GROUP_MIN.is_multiple_of(INODES_PER_BLOCK));
 const _: () = assert!(
     (GROUP_BLOCKS_MAX as u64) * BLOCK / BYTES_PER_INODE_MIN <= INODES_PER_GROUP_MAX as u64,
@@ -207,7 +206,7 @@ impl Plan {
             orphan_blocks: request
                 .available_blocks
                 .checked_div(BLOCKS_PER_ORPHAN_BLOCK)?
-                .clamp(1, ORPHAN_BLOCKS_MAX) as u32,
+                .clamp(1, NEW_INDEX_BLOCKS_MAX) as u32,
             reserve_blocks: request.available_blocks.checked_div(RESERVE_SHARE)?.max(RESERVE_BLOCKS_MIN),
         };
         let last_blocks = in_groups.checked_rem(u64::from(group_blocks))?;

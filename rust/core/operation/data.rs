@@ -23,7 +23,8 @@ use crate::journal::flush::FlushMark;
 use crate::units::{blocks_for_bytes, FileBlock, InodeNo};
 
 /// Maps an extent whose contents have been written; `mark` is the flush mark of that I/O's completion. `written_end_bytes` is how
-/// far into the file it wrote: the size grows to it when it was less.
+/// far into the file it wrote: the size grows to it when it was less. Behind the size nothing is mapped
+/// ([`Error::InvalidArgument`]).
 pub fn map_written(
     handle: &mut Handle<'_>,
     number: InodeNo,
@@ -38,6 +39,10 @@ pub fn map_written(
     handle.map_data(extent.run(), Some(mark))?;
     extent_map::insert(handle, &mut inode, extent)?;
     inode.core.size_bytes = inode.core.size_bytes.max(written_end_bytes);
+    if extent.end().0 > blocks_for_bytes(inode.core.size_bytes) {
+        // A crash would leave them there, to be seen when the file grows.
+        return Err(Error::InvalidArgument);
+    }
     count_change(&mut inode);
     handle.put_inode(inode)?;
     handle.set_note(Operation::Write, number, InodeNo(0), InodeNo(0), (&[], &[]))
@@ -91,7 +96,7 @@ pub fn set_size(
     }
     handle.use_reserve();
     let mut inode = handle.take_used_inode(number)?;
-    // Also at the same size: I/O that ended after its file was cut has mapped its blocks behind the end.
+    // Also at the same size: should anything be mapped behind the end, it must not be seen when the file grows.
     let cuts = size_bytes <= inode.core.size_bytes;
     refuse_growth(handle, &inode, size_bytes)?;
     inode.core.size_bytes = size_bytes;

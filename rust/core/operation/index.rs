@@ -14,23 +14,36 @@
 
 use super::touch_content;
 use crate::blocks::{ChangeBlocks as _, ReadBlocks};
-use crate::error::{Error, Result};
+use crate::error::{corrupt, Check, Error, Result};
 use crate::extent_map;
 use crate::format::extent::Extent;
+use crate::format::group::Geometry;
 use crate::format::inode::ORPHAN_INDEX;
 use crate::format::item::Operation;
-use crate::format::orphan::SLOTS_PER_BLOCK;
+use crate::format::orphan::{NEW_INDEX_BLOCKS_MAX, SLOTS_PER_BLOCK};
 use crate::format::{BlockKind, Stamp};
 use crate::handle::{Environment, Handle};
 use crate::space::choose::Groups;
 use crate::units::{blocks_for_bytes, BlockNo, FileBlock, InodeNo, OrphanSlot, BLOCK_BYTES, BLOCK_SHIFT};
 
+/// Blocks that an index has at the most: two slots for each inode, and what mkfs gives a new one.
+fn blocks_max(geometry: &Geometry) -> u64 {
+    let slots = geometry.inode_count().saturating_mul(2);
+    slots.div_ceil(u64::from(SLOTS_PER_BLOCK)).saturating_add(NEW_INDEX_BLOCKS_MAX)
+}
+
 /// Reads the index at mount: its orphans, and its blocks, which the journal keeps. Before the first handle.
+///
+/// An index that is longer than any use makes it, or has a block twice, is corrupt: a small image must not cost memory without end.
 pub fn load<E: Environment + ReadBlocks>(mounted: &E, index: InodeNo) -> Result {
     let geometry = *Groups::geometry(mounted);
     let index = mounted.read_inode(index)?;
     let now_ns = mounted.platform().now_ns();
-    for place in 0..index.core.size_bytes >> BLOCK_SHIFT {
+    let (blocks, most) = (index.core.size_bytes >> BLOCK_SHIFT, blocks_max(&geometry));
+    if blocks > most {
+        return corrupt(Check::OrphanSlot, BlockNo(0), most, blocks);
+    }
+    for place in 0..blocks {
         let found = extent_map::next_from(mounted, &index, FileBlock(place))?;
         let extent = found.filter(|extent| extent.file_block.0 <= place).ok_or(Error::NotFound)?;
         let within = place.saturating_sub(extent.file_block.0);

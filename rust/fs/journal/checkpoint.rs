@@ -20,7 +20,7 @@ use crate::mounted::Mounted;
 use cairnfs_core::device::Device as _;
 use cairnfs_core::error::{Error, Result};
 use cairnfs_core::journal::checkpoint::{HomeUnit, HomeWrite};
-use cairnfs_core::memory::{List, Shared};
+use cairnfs_core::memory::{Buffer, List, Shared};
 use cairnfs_core::space::choose;
 use cairnfs_core::units::BlockNo;
 use cairnfs_linux::memory_scope::{with_memory_reserves, without_filesystem_reclaim};
@@ -123,14 +123,12 @@ impl Mounted {
         self.flush()?;
         let mut outcome = Ok(());
         for unit in units {
-            let settled = self.journaling.locked(|state| state.journal.settle_home(*unit));
-            if let HomeUnit::Block(block) = unit {
-                if let Some(content) = settled.clean {
-                    self.metadata.note_home_write(*block, Some(&content));
-                }
-                if let Some(freed) = settled.release {
-                    outcome = outcome.and(choose::release_run(self, *block, freed));
-                }
+            let mut keep = |block: BlockNo, content: &Shared<Buffer>| {
+                self.metadata.note_home_write(block, Some(content));
+            };
+            let freed = self.journaling.locked(|state| state.journal.settle_home(*unit, &mut keep));
+            if let (HomeUnit::Block(block), Some(freed)) = (unit, freed) {
+                outcome = outcome.and(choose::release_run(self, *block, freed));
             }
         }
         outcome

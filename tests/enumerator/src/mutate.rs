@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Mutated journals: bytes of the ring and of the header pair replaced, some with the CRCs made right afterwards.
+//! Mutated journals: bytes of the ring and of the header pair replaced, some with the CRCs made right afterwards; records where
+//! they do not belong.
 //!
 //! - Outside of the records that recovery needs: nothing may change.
-//! - In a record, its CRC left wrong: it is not applied, nor is anything behind it, and all whole transactions before it are;
-//!   when the header or a later record states that it was durable, the mount fails and says so.
+//! - In a record, its CRC left wrong, or another whole record in its place: it is not applied, nor is anything behind it, and all
+//!   whole transactions before it are; when the header or a later record states that it was durable, the mount fails and says so.
+//!   What is mounted is what a journal has that ends before that transaction.
+//! - Behind the last record one that does not follow it: an older one once more, one of another generation, one whose sequence is
+//!   not the next, each with a right CRC. Nothing may change.
 //! - With right CRCs, and in headers: any answer will do, but there is one, without a panic, and soon.
 //!
 //! Each place has to get each of its usual answers: a run in which nothing was found, or nothing refused, has not tried.
@@ -13,7 +17,7 @@ use crate::disk::{Image, SimulatedDisk};
 use crate::platform::RepeatablePlatform;
 use crate::run::{self, Record};
 use crate::states;
-use crate::survey::Survey;
+use crate::survey::{Finding, Survey};
 use crate::workload::Workload;
 use cairnfs_core::error::{Check, Corruption, Error};
 use cairnfs_core::format::block_header;
@@ -41,6 +45,9 @@ const USUAL: &[&str] = &[
     "Outside: mounted",
     "Record: mounted",
     "Record: journal-damage",
+    "Swapped: mounted",
+    "Swapped: journal-damage",
+    "Behind: mounted",
     "Forged: mounted",
     "Forged: journal-damage",
     "Forged: journal-item",
@@ -82,6 +89,8 @@ struct Subject {
 enum Place {
     Outside,
     Record,
+    Swapped,
+    Behind,
     Forged,
     Header,
     ForgedHeader,
@@ -177,11 +186,23 @@ impl Subject {
         blocks[within..within + length].to_vec()
     }
 
-    /// Whether a position of the ring is needed by recovery.
     /// Behind the last transaction that is whole without record `index`.
     fn end_before(&self, index: usize) -> Sequence {
         let whole = self.chain[..index].iter().rfind(|record| record.is_last());
         whole.map_or(self.chain[0].header.sequence, |record| Sequence(record.header.sequence.0 + 1))
+    }
+
+    /// What the filesystem is when the journal has nothing from record `index` on: its digest, or what is wrong. For what nobody
+    /// states to be durable may have been so all the same, and be home in part.
+    fn without(&self, index: usize) -> Result<u128, String> {
+        let mut image = self.image.clone();
+        for record in &self.chain[index..] {
+            image.write(self.ring_byte(record.position.0), &vec![0; self.length(record) as usize]);
+        }
+        let disk = SimulatedDisk::new(image, false, true);
+        let platform = RepeatablePlatform::new(1);
+        let volume = Volume::mount(&disk, &platform).map_err(|error| error.to_string())?;
+        digest_of(&Survey::take(&volume))
     }
 
     fn is_live(&self, position: u64) -> bool {
@@ -192,6 +213,10 @@ impl Subject {
             position >= tail || position < end
         }
     }
+}
+
+fn digest_of(survey: &Result<Survey, Finding>) -> Result<u128, String> {
+    survey.as_ref().map(|survey| survey.digest).map_err(Clone::clone)
 }
 
 fn change(bytes: &mut [u8], at: usize, random: &mut ChaCha8Rng) {
@@ -207,11 +232,13 @@ fn mutate_one(subject: &Subject, random: &mut ChaCha8Rng) -> Result<Option<Strin
         Place::Outside,
         Place::Record,
         Place::Record,
+        Place::Swapped,
+        Place::Behind,
         Place::Forged,
         Place::Forged,
         Place::Header,
         Place::ForgedHeader,
-    ][random.random_range(0..7)];
+    ][random.random_range(0..9)];
     let mut damaged = None;
     match place {
         Place::Outside => {
@@ -237,6 +264,21 @@ fn mutate_one(subject: &Subject, random: &mut ChaCha8Rng) -> Result<Option<Strin
             image.write(subject.ring_byte(record.position.0), &bytes);
             damaged = Some(index);
         }
+        Place::Swapped => {
+            let index = random.random_range(0..subject.chain.len());
+            let other = random.random_range(0..subject.chain.len());
+            let (record, bytes) = (&subject.chain[index], subject.record_bytes(&subject.chain[other]));
+            // It must fit, so that no other is damaged.
+            if other == index || bytes.len() as u64 > subject.length(record) {
+                return Ok(None);
+            }
+            image.write(subject.ring_byte(record.position.0), &bytes);
+            damaged = Some(index);
+        }
+        Place::Behind => {
+            let Some(bytes) = stray(subject, random) else { return Ok(None) };
+            image.write(subject.ring_byte(subject.scan.stopped_at.tail.position.0), &bytes);
+        }
         Place::Forged => forge(subject, &mut image, random),
         Place::Header | Place::ForgedHeader => {
             let block = subject.geometry.journal_start.0 + random.random_range(0..2);
@@ -252,6 +294,40 @@ fn mutate_one(subject: &Subject, random: &mut ChaCha8Rng) -> Result<Option<Strin
         }
     }
     judge(subject, &image, place, damaged).map(Some)
+}
+
+/// A record that does not follow the last one, for the place behind it; `None` when there is no room.
+fn stray(subject: &Subject, random: &mut ChaCha8Rng) -> Option<Vec<u8>> {
+    let platform = RepeatablePlatform::new(1);
+    let next = subject.scan.stopped_at.tail;
+    let record = &subject.chain[random.random_range(0..subject.chain.len())];
+    let mut bytes = subject.record_bytes(record);
+    let end = next.position.0 + bytes.len() as u64;
+    let overwrites = (next.position.0..end).step_by(512).any(|position| subject.is_live(position));
+    if end > subject.header.ring_bytes || overwrites {
+        return None;
+    }
+    let mut header = record.header;
+    let kind = random.random_range(0..4);
+    if kind > 0 {
+        // As the next one would be, but for one thing.
+        header.sequence = next.sequence;
+        header.generation = next.generation;
+        header.previous_crc = next.previous_crc;
+    }
+    match kind {
+        1 => header.generation.0 = header.generation.0.checked_sub(1)?,
+        2 => header.sequence.0 += random.random_range(1..4),
+        3 => header.previous_crc ^= 1 << random.random_range(0..32),
+        _ => {}
+    }
+    if kind > 0 {
+        header.encode(&mut bytes, 0).ok()?;
+        let seed = record_seed(&platform, &subject.uuid, header.generation);
+        let crc = record_crc(&platform, seed, &bytes);
+        bytes[RECORD_CRC_OFFSET..RECORD_CRC_OFFSET + 4].copy_from_slice(&crc.to_le_bytes());
+    }
+    Some(bytes)
 }
 
 /// Changes items of a record, and makes its CRC right and those of all that follow it.
@@ -329,7 +405,13 @@ fn judge(subject: &Subject, image: &Image, place: Place, damaged: Option<usize>)
         }
     }
     let survey = mounted.as_ref().ok().map(Survey::take);
-    if matches!(place, Place::Outside | Place::Header) {
+    if let (Some(index), Some(survey)) = (damaged, &survey) {
+        let (found, wanted) = (digest_of(survey), subject.without(index));
+        if found != wanted {
+            return Err(format!("record {index}: damaged, and then {found:x?}; without it {wanted:x?}"));
+        }
+    }
+    if matches!(place, Place::Outside | Place::Behind | Place::Header) {
         match survey {
             Some(Ok(survey)) if survey.digest == subject.digest => {}
             // The other header may name a tail behind which records have been overwritten.
@@ -359,6 +441,26 @@ mod tests {
         reseal(subject, &mut image, 0, &mut |_, bytes| alter(bytes));
         let disk = SimulatedDisk::new(image, false, true);
         Volume::mount(&disk, &RepeatablePlatform::new(1)).map(drop)
+    }
+
+    /// Number 0 is "no transaction": it is stable for ever, so nothing in it would ever be committed.
+    #[test]
+    fn the_next_transaction_has_a_number() {
+        let subject = subject();
+        let platform = RepeatablePlatform::new(1);
+        let mut image = subject.image.clone();
+        for block in [subject.geometry.journal_start.0, subject.geometry.journal_start.0 + 1] {
+            let mut bytes = vec![0; BLOCK_BYTES];
+            image.read(block, &mut bytes);
+            let mut header = JournalHeader::decode(&bytes, block_header::BlockHeader::SIZE).unwrap();
+            header.next_transaction.0 = 0;
+            header.encode(&mut bytes, block_header::BlockHeader::SIZE).unwrap();
+            block_header::seal(&platform, &mut bytes, Sequence(0)).unwrap();
+            image.write(block * BLOCK_BYTES as u64, &bytes);
+        }
+        let outcome = Volume::mount(&SimulatedDisk::new(image, false, true), &platform).map(drop);
+        let refused = matches!(outcome, Err(Error::Corrupt(Corruption { check: Check::JournalHeader, .. })));
+        assert!(refused, "{outcome:?}");
     }
 
     /// A transaction number beyond what the header counts from would end the count of transactions: nothing would ever be

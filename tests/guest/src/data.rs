@@ -1,5 +1,5 @@
 //! The cases of `guest-data`: what files hold, by every way in and out, in memory, after the caches were dropped, after a
-//! remount, after a shutdown, and where the disk fails or is full.
+//! remount, after a shutdown, and where the disk fails, the disk is full or memory is wanting.
 
 mod copy;
 mod durable;
@@ -8,6 +8,7 @@ mod full;
 mod helper;
 mod load;
 mod mapping;
+mod memory;
 mod pattern;
 mod privileges;
 mod sparse;
@@ -33,6 +34,7 @@ pub const GROUPS: &[Group] = &[
     group("durable", durable::CASES),
     group("privileges", privileges::CASES),
     group("faults", faults::CASES),
+    group("memory", memory::CASES),
     // Small enough to be filled in no time, and with a journal of the smallest size.
     Group { name: "full", size_bytes: Some(48 << 20), cases: full::CASES },
 ];

@@ -6,7 +6,7 @@
 //! * [`tap`]: results in the Test Anything Protocol, for guest tests in Rust.
 //! * [`cases`], [`filesystem`], [`shutdown`], [`status`]: what the tests of a mounted filesystem share.
 //! * [`names`], [`data`]: their cases.
-//! * [`dirty`], [`large_directory`]: filesystems that are made on the host, and what must be seen of them.
+//! * [`dirty`], [`large_directory`], [`shapes`]: filesystems that are made on the host, and what must be seen of them.
 //!
 //! The host's end is `scripts/vmlib` (`channel.py`, `guest.py`).
 
@@ -19,6 +19,7 @@ pub mod filesystem;
 pub mod large_directory;
 pub mod names;
 pub mod serve;
+pub mod shapes;
 pub mod shutdown;
 pub mod status;
 pub mod tap;

@@ -276,3 +276,23 @@ fn version_help_and_wrong_dates() {
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("SOURCE_DATE_EPOCH is \"yesterday\""));
 }
+
+/// What it shows on a terminal; `script` (bsdutils) is one.
+fn on_a_terminal(arguments: &str, image: &Path) -> String {
+    let words = format!("{} -f {arguments} {} 64M", env!("CARGO_BIN_EXE_mkfs-cairnfs"), image.display());
+    let output = Command::new("script").args(["-qec", &words, "/dev/null"]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}");
+    text
+}
+
+#[test]
+fn progress_is_shown_on_a_terminal_and_nowhere_else() {
+    let images = Images::new();
+    let image = images.path("image");
+    let shown = on_a_terminal("", &image);
+    assert!(shown.contains("writing ") && shown.contains('%'), "{shown:?}");
+    assert!(!on_a_terminal("-q", &image).contains('%'));
+    // `made` refuses any word on standard error.
+    assert!(!made(&["-f"], &image, Some("64M")).contains('%'));
+}

@@ -5,7 +5,7 @@
 use crate::{lock, Volume};
 use cairnfs_core::error::{Error, Result};
 use cairnfs_core::journal::checkpoint::{HomeUnit, HomeWrite};
-use cairnfs_core::memory::Shared;
+use cairnfs_core::memory::{Buffer, Shared};
 use cairnfs_core::space::choose;
 use cairnfs_core::units::BlockNo;
 
@@ -63,14 +63,12 @@ impl Volume<'_> {
         }
         self.flush()?;
         for unit in units {
-            let settled = self.journal().settle_home(*unit);
-            if let HomeUnit::Block(block) = unit {
-                if let Some(content) = settled.clean {
-                    lock(&self.cache).note_home_write(*block, Some(&content));
-                }
-                if let Some(freed) = settled.release {
-                    choose::release_run(self, *block, freed)?;
-                }
+            let mut keep = |block: BlockNo, content: &Shared<Buffer>| {
+                lock(&self.cache).note_home_write(block, Some(content));
+            };
+            let freed = self.journal().settle_home(*unit, &mut keep);
+            if let (HomeUnit::Block(block), Some(freed)) = (unit, freed) {
+                choose::release_run(self, *block, freed)?;
             }
         }
         Ok(())

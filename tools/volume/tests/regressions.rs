@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the crash enumerator found, one small test for each.
+//! What the crash enumerator and reviews found, one small test for each.
 
 use cairnfs_core::device::Device;
-use cairnfs_core::error::{Error, Result};
+use cairnfs_core::error::{Check, Corruption, Error, Result};
 use cairnfs_core::format::journal::JournalHeader;
 use cairnfs_core::inode::NewInode;
 use cairnfs_core::make::{self, Identity, Plan, Request};
@@ -198,4 +198,18 @@ fn a_commit_that_this_thread_has_begun_is_not_waited_for() {
     volume.end_commit(first, Ok(())).unwrap();
     volume.commit().unwrap();
     volume.unmount().unwrap();
+}
+
+/// Each block of the orphan index is kept in memory, and looked at by a mount: an index that says to be long must not cost more than
+/// the longest that any use makes.
+#[test]
+fn the_orphan_index_is_no_longer_than_any_use_makes_it() {
+    let platform = StdPlatform::new();
+    let device = made(&platform);
+    let volume = Volume::mount(&device, &platform).unwrap();
+    volume.truncate(InodeNo(1), 1 << 50).unwrap();
+    volume.unmount().unwrap();
+    let outcome = Volume::mount(&device, &platform).map(drop);
+    let refused = matches!(outcome, Err(Error::Corrupt(Corruption { check: Check::OrphanSlot, .. })));
+    assert!(refused, "{outcome:?}");
 }

@@ -125,7 +125,7 @@ fn send_home_with(journal: &mut Journal, write: &mut HomeWrite) -> Result<usize>
         let base = journal.home_needs_base(unit).map(|_| [0; BLOCK_BYTES]);
         journal.begin_home(&TestPlatform, unit, base.as_ref().map(|base| &base[..]), write)?;
         journal.end_home(unit, Ok(()))?;
-        journal.settle_home(unit);
+        journal.settle_home(unit, &mut |_, _| {});
         after = journal.home_of(unit);
         units += 1;
     }

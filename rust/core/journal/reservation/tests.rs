@@ -420,7 +420,7 @@ impl Driver {
 
     fn settle_homes(&mut self) {
         for unit in core::mem::take(&mut self.homes) {
-            self.journal.settle_home(unit);
+            self.journal.settle_home(unit, &mut |_, _| {});
         }
     }
 

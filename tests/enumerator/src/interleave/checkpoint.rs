@@ -169,8 +169,8 @@ impl Machine<'_> {
                 self.checkpoint.units.insert(slot, (unit, progress));
                 continue;
             }
-            let settled = self.volume.journal().settle_home(unit);
-            if let (HomeUnit::Block(block), Some(freed)) = (unit, settled.release) {
+            let freed = self.volume.journal().settle_home(unit, &mut |_, _| {});
+            if let (HomeUnit::Block(block), Some(freed)) = (unit, freed) {
                 self.give_back(block, freed)?;
             }
         }

@@ -129,10 +129,10 @@ fn nothing_can_be_written(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// `device` in place of the folder: mounted and unmounted many times, with a look inside.
-fn many_mounts(device: &Path) -> Result<()> {
+/// `device` in place of the folder: mounted and unmounted so many times, with a look inside.
+fn many_mounts(device: &Path, times: &str) -> Result<()> {
     let folder = Path::new("/mnt");
-    for _ in 0..200 {
+    for _ in 0..times.parse()? {
         mount(device, folder, "cairnfs", MountFlags::RDONLY, None)?;
         ensure!(fs::read(folder.join("hello"))? == b"hello\n", "another content");
         unmount(folder, UnmountFlags::empty())?;
@@ -167,7 +167,8 @@ fn run() -> Result<()> {
         "symbolic-links" => symbolic_links(path),
         "extended-attributes" => extended_attributes(path),
         "nothing-written" => nothing_can_be_written(path),
-        "many-mounts" => many_mounts(path),
+        "shapes" => cairnfs_guest::shapes::compare(path),
+        "many-mounts" => many_mounts(path, rest.first().context("how often?")?),
         "mount-error" => mount_error(path, rest.first().map(String::as_str)),
         _ => bail!("no case {case}"),
     }

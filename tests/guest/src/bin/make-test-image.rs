@@ -3,6 +3,7 @@
 //! * `dirty IMAGE`: a tree whose journal is not clean (`cairnfs_guest::dirty`); prints where records begin, and how many orphans
 //!   there are.
 //! * `recover IMAGE`: mounts it in user space, and unmounts it.
+//! * `shapes IMAGE`: every shape of directory, extent tree and attribute (`cairnfs_guest::shapes`).
 //! * `directory IMAGE NAMES`: a directory of that many names (`cairnfs_guest::large_directory`).
 
 use std::path::Path;
@@ -13,7 +14,7 @@ use cairnfs_core::format::journal::HEADER_BLOCKS;
 use cairnfs_core::journal::Journal;
 use cairnfs_core::units::BLOCK_BYTES;
 use cairnfs_device::{Access, FileDevice, StdPlatform};
-use cairnfs_guest::{dirty, large_directory};
+use cairnfs_guest::{dirty, large_directory, shapes};
 use cairnfs_volume::Volume;
 
 fn dirty_image(device: &FileDevice, volume: &Volume<'_>) -> Result<()> {
@@ -36,7 +37,7 @@ fn dirty_image(device: &FileDevice, volume: &Volume<'_>) -> Result<()> {
 fn run() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [what, image, rest @ ..] = &arguments[..] else {
-        bail!("usage: make-test-image dirty|recover|directory IMAGE [NAMES]");
+        bail!("usage: make-test-image dirty|recover|shapes|directory IMAGE [NAMES]");
     };
     let platform = StdPlatform::new();
     let device = FileDevice::open(Path::new(image), Access::Exclusive)?;
@@ -46,6 +47,7 @@ fn run() -> Result<()> {
         // Without an unmount.
         ("dirty", []) => return dirty_image(&device, &volume),
         ("recover", []) => {}
+        ("shapes", []) => shapes::fill(&volume).map_err(explain)?,
         ("directory", [names]) => large_directory::fill(&volume, names.parse()?).map_err(explain)?,
         _ => bail!("{what} is not known, or has other arguments"),
     }

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{ensure, Result};
 use rustix::fs::OFlags;
+use rustix::mount::MountFlags;
+use vmap::Map;
 
 use super::pattern::{bytes, file_holds};
 use crate::cases::{needs_a_disk, share, Case, Scene};
@@ -21,6 +23,7 @@ pub(super) const CASES: &[Case] = &[
     Case::new("4096, 100, 8192: no old bytes after a recovery", cut_and_grown),
     Case::new("cut, and appended to: no old bytes after a recovery", cut_and_appended),
     Case::new("cut, recovered, and appended to: no old bytes either", cut_recovered_and_appended),
+    Case::new("cut, recovered, and mapped: zeroes behind the end", cut_recovered_and_mapped),
     Case::new("no bytes of other files, ever", no_foreign_bytes),
 ];
 
@@ -159,7 +162,7 @@ fn cut_file(scene: &Scene<'_>) -> Result<PathBuf> {
 
 /// Such a file is filled again, and then appended to with O_DSYNC: that write alone is durable, and with it the size. What it has
 /// skipped may read as zeroes.
-fn append_in_two_blocks(path: &Path) -> Result<()> {
+pub(super) fn append_in_two_blocks(path: &Path) -> Result<()> {
     let file = File::options().write(true).open(path)?;
     file.write_all_at(&bytes(8, 100, 3_996), 100)?;
     let synced = File::options().write(true).custom_flags(OFlags::DSYNC.bits() as i32).open(path)?;
@@ -167,7 +170,7 @@ fn append_in_two_blocks(path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn is_appended(path: &Path) -> Result<()> {
+pub(super) fn is_appended(path: &Path) -> Result<()> {
     let found = fs::read(path)?;
     ensure!(found.len() == 8_192, "{} bytes", found.len());
     let between = &found[100..4_096];
@@ -185,13 +188,40 @@ fn cut_and_appended(scene: &Scene<'_>) -> Result<()> {
     is_appended(&path)
 }
 
-fn cut_recovered_and_appended(scene: &Scene<'_>) -> Result<()> {
+/// Such a file behind a crash: the new size was durable, the zeroes behind it were not.
+fn cut_and_recovered(scene: &Scene<'_>) -> Result<PathBuf> {
     let path = cut_file(scene)?;
-    // The new size is durable by this; the zeroes behind it are not written yet.
     fs::write(scene.path("other"), "")?;
     File::open(scene.path("other"))?.sync_all()?;
     shut_down_and_recover(scene.filesystem, Mode::Nothing)?;
     file_holds("the file that was cut", &path, &bytes(7, 0, 100))?;
+    Ok(path)
+}
+
+/// What a program that maps the file sees behind its end, up to the end of the page.
+fn mapped_behind_the_end(path: &Path) -> Result<Vec<u8>> {
+    let map = Map::with_options().map(&File::open(path)?)?;
+    ensure!(map[..] == bytes(7, 0, 100), "what is mapped has other bytes");
+    // No slice reaches there.
+    let place = map.as_ptr() as u64 + map.len() as u64;
+    let mut found = vec![1; 4_096 - map.len()];
+    File::open("/proc/self/mem")?.read_exact_at(&mut found, place)?;
+    Ok(found)
+}
+
+fn cut_recovered_and_mapped(scene: &Scene<'_>) -> Result<()> {
+    let path = cut_and_recovered(scene)?;
+    for way in ["read-write", "read-only"] {
+        let found = mapped_behind_the_end(&path)?;
+        ensure!(found.iter().all(|byte| *byte == 0), "{way}: what was cut off is seen: {:02x?}", &found[..8]);
+        scene.filesystem.unmount()?;
+        scene.filesystem.mount_with(MountFlags::RDONLY, "")?;
+    }
+    scene.filesystem.mount_again()
+}
+
+fn cut_recovered_and_appended(scene: &Scene<'_>) -> Result<()> {
+    let path = cut_and_recovered(scene)?;
     append_in_two_blocks(&path)?;
     shut_down_and_recover(scene.filesystem, Mode::Nothing)?;
     is_appended(&path)

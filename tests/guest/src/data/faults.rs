@@ -13,10 +13,11 @@ use rustix::fs::{fsync, syncfs};
 use rustix::io::Errno;
 use rustix::mount::{mount_remount, MountFlags};
 
+use super::durable::{append_in_two_blocks, is_appended};
 use super::pattern::{bytes, file_holds};
 use crate::cases::{equal, needs_a_disk, refused, Case, Scene, Skip};
 use crate::filesystem::{drop_caches, Filesystem, Kind};
-use crate::shutdown::recover;
+use crate::shutdown::{recover, shut_down_and_recover, Mode};
 use crate::status::{names_in, open_directory};
 
 pub(super) const CASES: &[Case] = &[
@@ -25,12 +26,15 @@ pub(super) const CASES: &[Case] = &[
     Case::new("contents cannot be written: nothing is renamed over a file", rename_over),
     Case::new("metadata cannot be read: EIO for who asked, and all goes on", read_of_metadata),
     Case::new("contents cannot be read: EIO for who asked, and all goes on", read_of_contents),
+    Case::new("a truncation cannot go on: what was cut off stays so", truncation),
     Case::new("a record cannot be written: no change any more, readers go on, nothing is lost", record),
     Case::new("a flush fails: the same", flush),
     Case::new("a home write fails: the same", home_write),
 ];
 
 const BLOCK: usize = 4096;
+/// More than are removed in one step.
+const PIECES: u64 = 3_000;
 /// For as long what a worker does is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
 const KNOBS: &str = "/sys/kernel/debug/fail_make_request";
@@ -221,6 +225,34 @@ fn read_of_contents(scene: &Scene<'_>) -> Result<()> {
     file_holds("the file", &scene.path("file"), &bytes(1, 0, 3 * BLOCK))?;
     drop(file);
     goes_on(scene)
+}
+
+/// Of a file in thousands of pieces, a truncation takes many steps; the later ones find blocks of its tree that cannot be read. The
+/// file ends where it was told to by then, and nothing behind that is ever seen.
+fn truncation(scene: &Scene<'_>) -> Result<()> {
+    needs_cairnfs(scene)?;
+    let path = scene.path("file");
+    let file = File::create_new(&path)?;
+    for piece in 0..PIECES {
+        file.write_all_at(&bytes(7, 0, BLOCK), 2 * piece * BLOCK as u64)?;
+    }
+    file.sync_all()?;
+    drop(file);
+    mount_quietly(scene)?;
+    // So that the group's bitmaps, the first block and the way to the last are in memory.
+    goes_on(scene)?;
+    let file = File::options().read(true).write(true).open(&path)?;
+    file.read_exact_at(&mut [0; 1], 0)?;
+    file.read_exact_at(&mut [0; 1], 2 * (PIECES - 1) * BLOCK as u64)?;
+    let fault = Fault::arm(scene.filesystem, Which::All)?;
+    refused("ftruncate", Errno::IO, file.set_len(100))?;
+    drop(fault);
+    equal("bytes of the file", file.metadata()?.len(), 100)?;
+    equal("the error that is kept", kept_error(scene.filesystem)?, "none".to_owned())?;
+    drop(file);
+    append_in_two_blocks(&path)?;
+    shut_down_and_recover(scene.filesystem, Mode::Nothing)?;
+    is_appended(&path)
 }
 
 /// What holds behind the first error of journal, metadata or flush; then the next mount recovers.

@@ -246,7 +246,7 @@ fn names_run_out(scene: &Scene<'_>) -> Result<()> {
         let folder = scene.path("folder");
         fs::create_dir(&folder)?;
         // One call may still find room where another does not: an inode, but no block.
-        while refusals < 3 && all_refusals < share(600) {
+        while refusals < 3 && all_refusals < share(120) {
             let path = folder.join(format!("{made} {}", "n".repeat(100)));
             let outcome = match made % 3 {
                 0 => fs::create_dir(&path).inspect(|()| folders += 1),

@@ -1,4 +1,5 @@
-//! The test's own program as another process: for appends of several processes, and for accesses that end a process.
+//! The test's own program as another process: for appends of several processes, for accesses that end a process, and for what the
+//! shell has no word for.
 //!
 //! `guest-data helper WHAT PATH ARGUMENT...`
 
@@ -9,6 +10,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use anyhow::{bail, ensure, Context, Result};
+use rustix::fs::{fadvise, Advice};
 use vmap::MapMut;
 
 use super::write::RECORD_BYTES;
@@ -64,6 +66,8 @@ pub fn run(arguments: &[String]) -> Result<()> {
         ("append", [number, count]) => append(path, *number, *count),
         ("load-byte", [length, place]) => load_byte(path, *length, *place),
         ("store-byte", [place]) => store_byte(path, *place),
+        ("write-back", []) => Ok(fadvise(File::open(path)?, 0, None, Advice::DontNeed)?),
+        ("sync", []) => Ok(File::open(path)?.sync_all()?),
         ("nothing", []) => Ok(()),
         _ => bail!("helper: {what} is not known"),
     }
