@@ -259,7 +259,8 @@ impl Journal {
         let (changed, in_flight) = (WordSet::EMPTY, WordSet::EMPTY);
         let object =
             OrphanObject { log: LogState::default(), first_slot, content, changed, in_flight, fresh: false };
-        if self.orphans.insert(block, object)?.is_some() {
+        // A remount that has failed half-way has left the same block in the same place.
+        if self.orphans.insert(block, object)?.is_some_and(|old| old.first_slot != first_slot) {
             return corrupt(Check::OrphanSlot, block, 0, u64::from(first_slot.0));
         }
         Ok(())

@@ -43,12 +43,13 @@ pub(crate) fn set(idmap: &Idmap, inode: &VfsInode, change: &mut AttributeChange<
     };
     let mounted = inode.super_block().data();
     let worst = reservation::set_attributes();
+    // A size that has been set must not be said to have failed: not for want of memory, nor because its program is killed.
+    let class = if size_bytes.is_some() { Class::Reserved } else { Class::Normal };
     let mut set_others = || {
-        mounted.change(&[inode], worst, Class::Normal, &mut |handle| {
+        mounted.change(&[inode], worst, class, &mut |handle| {
             attributes::set_attributes(handle, InodeNo(inode.number()), &changes)
         })
     };
-    // A size that has been set must not be said to have failed for want of memory.
     let changed = if size_bytes.is_some() { insist(&mut set_others) } else { set_others() };
     let ((), closed) = changed.map_err(|error| mounted.errno(error))?;
     if inode.is_sync() {

@@ -34,7 +34,7 @@ pub(super) const CASES: &[Case] = &[
 
 const BLOCK: usize = 4096;
 /// More than are removed in one step.
-const PIECES: u64 = 3_000;
+const PIECES: u64 = 700;
 /// For as long what a worker does is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
 const KNOBS: &str = "/sys/kernel/debug/fail_make_request";
@@ -227,7 +227,7 @@ fn read_of_contents(scene: &Scene<'_>) -> Result<()> {
     goes_on(scene)
 }
 
-/// Of a file in thousands of pieces, a truncation takes many steps; the later ones find blocks of its tree that cannot be read. The
+/// Of a file in hundreds of pieces, a truncation takes many steps; the later ones find blocks of its tree that cannot be read. The
 /// file ends where it was told to by then, and nothing behind that is ever seen.
 fn truncation(scene: &Scene<'_>) -> Result<()> {
     needs_cairnfs(scene)?;

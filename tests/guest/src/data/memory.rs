@@ -11,7 +11,7 @@ use std::path::Path;
 use anyhow::{ensure, Context as _, Result};
 use rustix::fs::{fsync, syncfs};
 use rustix::io::Errno;
-use rustix::mount::{mount, unmount, MountFlags, UnmountFlags};
+use rustix::mount::{mount, mount_remount, unmount, MountFlags, UnmountFlags};
 
 use super::pattern::{bytes, file_holds, same};
 use crate::cases::{refused, share, Case, Scene, Skip};
@@ -25,12 +25,15 @@ pub(super) const CASES: &[Case] = &[
     Case::new("what was synced is there, what was refused can be written again", contents),
     Case::new("a mount and an unmount", mounts),
     Case::new("a mount that recovers", recovery),
+    Case::new("a mount becomes one for writing", remounts),
 ];
 
 const BLOCK: usize = 4096;
 /// A call that asks for memory more often than this has a loop in it.
 const ROUNDS_MAX: u32 = 20_000;
-const ROUNDS_STEP_MAX: u32 = 10;
+/// A kernel that checks every access tries one of so many: of calls that take a moment, and of whole mounts.
+const CALLS_STEP: u32 = 10;
+const MOUNTS_STEP: u32 = 50;
 const FAULT_FOLDERS: [&str; 2] = ["/sys/kernel/debug/failslab", "/sys/kernel/debug/fail_page_alloc"];
 
 /// The switch of this thread.
@@ -69,9 +72,8 @@ impl Fault {
     }
 
     /// Has `round` make its call with each allocation refused in turn; it says whether one was. Returns how many were.
-    fn each(&self, mut round: impl FnMut(u32) -> Result<bool>) -> Result<u32> {
-        // A kernel that checks every access tries a share of them only.
-        let step = ROUNDS_STEP_MAX / share(ROUNDS_STEP_MAX);
+    fn each(&self, step: u32, mut round: impl FnMut(u32) -> Result<bool>) -> Result<u32> {
+        let step = if share(CALLS_STEP) == CALLS_STEP { 1 } else { step };
         for nth in (1..ROUNDS_MAX).step_by(step as usize) {
             if !round(nth).with_context(|| format!("allocation {nth} refused"))? {
                 ensure!(nth > 1, "the call asks for no memory, or faults are not injected");
@@ -201,7 +203,8 @@ fn names(scene: &Scene<'_>) -> Result<()> {
     for change in CHANGES {
         let at = scene.path(change.name);
         fs::create_dir(&at)?;
-        let refusals = fault.each(|nth| try_change(&fault, change, &at.join(nth.to_string()), nth));
+        let refusals =
+            fault.each(CALLS_STEP, |nth| try_change(&fault, change, &at.join(nth.to_string()), nth));
         let refusals = refusals.with_context(|| change.name)?;
         println!("# {}: {refusals} allocations", change.name);
     }
@@ -245,7 +248,7 @@ fn looks(scene: &Scene<'_>) -> Result<()> {
         }),
     ];
     for (name, call) in calls {
-        let refusals = fault.each(|nth| {
+        let refusals = fault.each(CALLS_STEP, |nth| {
             drop_caches()?;
             let (answer, has_hit) = fault.strike(nth, call)?;
             if let Err(error) = answer {
@@ -272,7 +275,7 @@ fn write_durably(at: &Path) -> io::Result<()> {
 
 fn contents(scene: &Scene<'_>) -> Result<()> {
     let fault = Fault::new(scene)?;
-    let refusals = fault.each(|nth| {
+    let refusals = fault.each(CALLS_STEP, |nth| {
         let file = scene.path(nth.to_string());
         fs::write(&file, bytes(1, 0, 3 * BLOCK))?;
         fsync(File::open(&file)?)?;
@@ -288,7 +291,7 @@ fn contents(scene: &Scene<'_>) -> Result<()> {
     println!("# {refusals} allocations");
     let directory = open_directory(&scene.folder)?;
     let mut synced = 0;
-    let refusals = fault.each(|nth| {
+    let refusals = fault.each(CALLS_STEP, |nth| {
         synced = nth;
         fs::write(scene.path("synced"), nth.to_string())?;
         let (answer, has_hit) = fault.strike(nth, || syncfs(&directory))?;
@@ -342,7 +345,8 @@ fn mounts(scene: &Scene<'_>) -> Result<()> {
     let fault = Fault::new(scene)?;
     fs::write(scene.path("file"), "content")?;
     scene.filesystem.unmount()?;
-    let refusals = fault.each(|nth| try_mount(scene, &fault, nth).map(|(_, has_hit)| has_hit))?;
+    let refusals =
+        fault.each(MOUNTS_STEP, |nth| try_mount(scene, &fault, nth).map(|(_, has_hit)| has_hit))?;
     println!("# {refusals} allocations");
     scene.filesystem.check()?;
     scene.filesystem.mount()?;
@@ -355,7 +359,7 @@ fn recovery(scene: &Scene<'_>) -> Result<()> {
     let mut files = 0_u32;
     let mut has_records = false;
     scene.filesystem.unmount()?;
-    let refusals = fault.each(|nth| {
+    let refusals = fault.each(MOUNTS_STEP, |nth| {
         if !has_records {
             scene.filesystem.mount()?;
             files += 1;
@@ -375,4 +379,22 @@ fn recovery(scene: &Scene<'_>) -> Result<()> {
     (1..=files).try_for_each(|number| {
         file_holds("a file", &scene.path(number.to_string()), number.to_string().as_bytes())
     })
+}
+
+fn remounts(scene: &Scene<'_>) -> Result<()> {
+    let fault = Fault::new(scene)?;
+    let filesystem = scene.filesystem;
+    let for_writing = || mount_remount(filesystem.root(), MountFlags::empty(), c"");
+    let refusals = fault.each(MOUNTS_STEP, |nth| {
+        filesystem.unmount()?;
+        filesystem.mount_with(MountFlags::RDONLY, "")?;
+        let (answer, has_hit) = fault.strike(nth, for_writing)?;
+        if !is_done(answer.map_err(Into::into))? {
+            for_writing().context("tried again")?;
+        }
+        fs::write(scene.path("file"), nth.to_string())?;
+        Ok(has_hit)
+    })?;
+    println!("# {refusals} allocations");
+    filesystem.check_and_mount_again()
 }
