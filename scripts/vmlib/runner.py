@@ -256,8 +256,9 @@ class Runner:
         watchdog.start()
         try:
             assert process.stdout
-            while data := os.read(process.stdout.fileno(), 1 << 16):
-                output.feed(data)
+            with process.stdout as words:
+                while data := os.read(words.fileno(), 1 << 16):
+                    output.feed(data)
             code = process.wait()
         finally:
             watchdog.cancel()

@@ -4,6 +4,7 @@ The fixtures run once, together, as the tests of one run; each case here looks a
 """
 
 import io
+import shutil
 import unittest
 from pathlib import Path
 
@@ -19,7 +20,8 @@ LOGS = REPOSITORY / "build/runner-logs"
 
 def run_fixtures(names: list[str]) -> tuple[RunResult, str]:
     """Runs fixtures; what they printed, and the consoles, are kept for whoever looks into a failure."""
-    LOGS.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(LOGS, ignore_errors=True)
+    LOGS.mkdir(parents=True)
     text = io.StringIO()
     try:
         result = Runner(Environment.load("fast"), TapPrinter(text), LOGS).run(find_tests(FIXTURES, names))
