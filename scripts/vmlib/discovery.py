@@ -8,6 +8,7 @@ A test is a file: `NAME.sh` runs in the guest, `NAME.py` on the host, where it s
     memory_mib=N cpus=N  of the guest (default 1024, 2)
     network              a card on QEMU's user network
     own_boot             no other test before or after it in this guest
+    alone                on the host: beside no other test (--jobs), for it depends on how long things take
     userland=host        the host's programs (virtme-ng), not busybox alone
     modules=NAME,...     modules of the kernel's own, for modprobe
     test_modules=NAME,...  modules of a test's own, built from tests/NAME
@@ -41,6 +42,7 @@ class Test:
     machine: MachineConfig
     timeout_s: float = _DEFAULT_TIMEOUT_S
     own_boot: bool = False
+    alone: bool = False
     kernels: tuple[str, ...] = KERNEL_FLAVOURS
     expected_log: re.Pattern[str] | None = field(default=None)
 
@@ -86,6 +88,8 @@ def _with_wish(test: Test, name: str, value: str) -> Test:
             return replace(test, timeout_s=float(value))
         case "own_boot":
             return replace(test, own_boot=True)
+        case "alone":
+            return replace(test, alone=True)
         case "kernels":
             return replace(test, kernels=tuple(KERNEL_FLAVOURS[KERNEL_FLAVOURS.index(each)] for each in _list(value)))
         case "expect_log":

@@ -106,9 +106,11 @@ class Runner:
                 self._report(TestResult(test.name, skip_reason=f"not for the {self._environment.flavour} kernel"))
         for group in group_by_boot([test for test in wanted if not test.on_host]):
             self._run_group(deque(group))
-        with ThreadPoolExecutor(self._jobs) as pool:
-            for done in [pool.submit(self._run_host_test, test) for test in wanted if test.on_host]:
-                done.result()
+        for is_alone in (False, True):
+            with ThreadPoolExecutor(1 if is_alone else self._jobs) as pool:
+                tests_now = [test for test in wanted if test.on_host and test.alone == is_alone]
+                for done in [pool.submit(self._run_host_test, test) for test in tests_now]:
+                    done.result()
         self._printer.end_run()
         self.result.time_s = time.monotonic() - began
         return self.result

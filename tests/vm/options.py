@@ -1,4 +1,4 @@
-# vm: timeout_s=600
+# vm: timeout_s=600 alone
 """Mount options: what each does, seen from outside.
 
 By the project's own disk (docs/disk.md), attached by the guest's own client: what it holds durably is what a power cut would
