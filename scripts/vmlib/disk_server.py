@@ -6,8 +6,9 @@
         guest.run(["cairnfs-nbd-attach", "attach", server.address_in_guest, "disk0", "0"], timeout_s=30, check=True)
         server.command("cut seed=1")
 
-A power cut of a whole machine is a `cut` (the disk forgets what it may) and then `Guest.kill`. Crash states are offered
-to one running guest by `offer state=N`, which hangs up, and another `attach`.
+A power cut of a whole machine is `power held`, a `cut` (the disk forgets what it may), `Guest.kill` and `power on`: QEMU
+connects anew by itself, and its guest would go on writing. Crash states are offered to one running guest by
+`offer state=N`, which hangs up, and another `attach`.
 """
 
 from __future__ import annotations

@@ -304,8 +304,10 @@ class Runner:
             words = self.filesystem_words(series.options)
             for index in range(series.cuts):
                 server.command("reset")
+                server.command("power held")
                 load = [*devices, "load", series.load, "--seed", str(seed + index), "--lie", series.lie]
                 self.run_in_guest(config, [*load, "--threads", str(series.threads), *words], series)
+                server.command("power on")
                 self.run_in_guest(config, [*self.verify_words(devices), *words], series)
             series.counters = server.command("counters")
 

@@ -47,12 +47,18 @@ def cut_of_a_whole_machine() -> None:
             shell(guest, write_block("/dev/vda", 0, "A", "conv=fsync"))
             # Direct: the write reaches the disk, no flush follows it.
             shell(guest, write_block("/dev/vda", 1, "B", "oflag=direct"))
+            server.command("power held")
             answer = server.command("cut seed=1")
+            # QEMU connects anew at the request that follows the one that failed.
+            later = write_block("/dev/vda", 1, "C", "oflag=direct")
+            written = shell(guest, f"for i in 1 2 3; do {later} && echo written; done; exit 0")
             guest.kill()
+        server.command("power on")
         with machines.make_guest(ENVIRONMENT, config) as guest:
             flushed = shell(guest, read_block("/dev/vda", 0))
             loose = shell(guest, f"tail -c +{BLOCK_BYTES + 1} /dev/vda | head -c {BLOCK_BYTES} | tr -d '\\0' | wc -c")
             guest.power_off()
+    assert not written, "the guest could write after the power was cut"
     assert flushed == "A", f"a flushed block reads {flushed!r}; the cut said {answer}"
     assert int(loose) < BLOCK_BYTES, f"the cut lost nothing of a block that nobody had flushed: {answer}"
 

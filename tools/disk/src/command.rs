@@ -4,6 +4,7 @@
 //! mark TEXT                            put a mark into every disk's log
 //! cut seed=N [change=N|flush=N|lied]   cut the power, now or at a moment to come
 //! disarm                               forget an armed cut
+//! power held|on                        after a cut nobody is served until `power on`, or anybody who connects
 //! lie off|all|flush|fua                lie about flushes, forced writes or both
 //! lie one seed=N among=N               drop one of the next flushes
 //! price [write_ns=N] [kib_ns=N] [flush_ns=N] [read_ns=N]
@@ -20,7 +21,7 @@
 //! save PATH | load PATH | image PATH   recordings and images as files; control socket only
 //! ```
 //!
-//! Every verb but `mark` and `cut` takes `disk=NAME`; without it the first disk is meant.
+//! Every verb but `mark`, `cut` and `power` takes `disk=NAME`; without it the first disk is meant.
 
 use std::path::PathBuf;
 
@@ -83,6 +84,8 @@ pub enum Action {
     },
     /// Forget an armed cut.
     Disarm,
+    /// After a cut the power comes back when somebody says so (held), or with the next connection.
+    HoldPower(bool),
     /// Lie about this from now on.
     Lie(Lie),
     /// Change these prices.
@@ -196,6 +199,7 @@ impl Action {
         Ok(match words.verb {
             "cut" => parse_cut(words)?,
             "disarm" => Self::Disarm,
+            "power" => Self::HoldPower(parse_choice(words, "power", "held", "on")?),
             "lie" => parse_lie(words)?,
             "price" => Self::Price {
                 write_ns: words.take_number("write_ns")?,
@@ -209,7 +213,7 @@ impl Action {
                 Some("epochs") => Self::CountersByEpoch,
                 Some(word) => return Err(words.unknown(word)),
             },
-            "record" => match parse_switch(words, "record")? {
+            "record" => match parse_choice(words, "record", "on", "off")? {
                 true => Self::RecordOn,
                 false => Self::RecordOff,
             },
@@ -225,7 +229,7 @@ impl Action {
             "keep" => Self::Keep,
             "reset" => Self::Reset,
             "marks" => Self::Marks,
-            "fua" => Self::AdvertiseFua(parse_switch(words, "fua")?),
+            "fua" => Self::AdvertiseFua(parse_choice(words, "fua", "on", "off")?),
             "status" => Self::Status,
             "save" => Self::Save(parse_path(words, "save")?),
             "load" => Self::Load(parse_path(words, "load")?),
@@ -267,12 +271,18 @@ fn parse_lie(words: &mut Words<'_>) -> Result<Action, CommandError> {
     }))
 }
 
-fn parse_switch(words: &mut Words<'_>, verb: &'static str) -> Result<bool, CommandError> {
+/// One of two words: whether it is the first.
+fn parse_choice(
+    words: &mut Words<'_>,
+    verb: &'static str,
+    first: &'static str,
+    second: &'static str,
+) -> Result<bool, CommandError> {
     match words.take_word() {
-        Some("on") => Ok(true),
-        Some("off") => Ok(false),
+        Some(word) if word == first => Ok(true),
+        Some(word) if word == second => Ok(false),
         Some(word) => Err(words.unknown(word)),
-        None => Err(CommandError::Missing { verb, what: "on or off" }),
+        None => Err(CommandError::Missing { verb, what: "one of its words" }),
     }
 }
 
@@ -301,6 +311,8 @@ mod tests {
         assert_eq!(action("  mark  fsync 17 a/b disk=x "), Action::Mark("fsync 17 a/b disk=x".into()));
         assert_eq!(action("offer state=9"), Action::OfferState(StateNumber(9)));
         assert_eq!(action("checkpoint"), Action::RecordOn);
+        assert_eq!(action("power held"), Action::HoldPower(true));
+        assert_eq!(action("power on"), Action::HoldPower(false));
         let command = Command::parse("counters disk=disk1 reset").unwrap();
         assert_eq!(command.action, Action::CountersReset);
         assert_eq!(command.disk.as_deref(), Some("disk1"));
@@ -323,6 +335,8 @@ mod tests {
             "keep now",
             "record",
             "fua maybe",
+            "power",
+            "power off",
             "price flush=1",
             "counters all",
             "save",

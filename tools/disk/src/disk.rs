@@ -121,8 +121,10 @@ pub struct Disk {
     /// Marks of earlier lives that led to the state of this one.
     earlier_marks: Vec<Arc<str>>,
     life: u64,
-    /// From a power cut to the next connection.
+    /// From a power cut until the power is back.
     is_dark: bool,
+    /// Somebody has to bring the power back; else it comes with the next connection.
+    is_power_held: bool,
     recording_start: Option<RecordingStart>,
     examiner: Option<Examiner>,
     kept: Vec<KeptState>,
@@ -147,6 +149,7 @@ impl Disk {
             earlier_marks: Vec::new(),
             life: 0,
             is_dark: false,
+            is_power_held: false,
             recording_start: None,
             examiner: None,
             kept: Vec::new(),
@@ -185,10 +188,17 @@ impl Disk {
         self.life
     }
 
-    /// Somebody connects: after a cut, the power is back. Returns the current life.
-    pub fn connect(&mut self) -> u64 {
-        self.is_dark = false;
-        self.life
+    /// Somebody connects: after a cut, the power is back. Returns the current life, or nothing if the power is held.
+    pub fn connect(&mut self) -> Option<u64> {
+        self.is_dark &= self.is_power_held;
+        (!self.is_dark).then_some(self.life)
+    }
+
+    /// Whether the power, once gone, stays away until this is called with `false`. Otherwise who reconnects by itself, as
+    /// QEMU does at its guest's next request, would go on writing after the cut.
+    pub fn hold_power(&mut self, is_held: bool) {
+        self.is_power_held = is_held;
+        self.is_dark &= is_held;
     }
 
     /// The number of the next log entry: all before it have been answered.
@@ -342,7 +352,7 @@ impl Disk {
         Ok(())
     }
 
-    /// Puts a mark into the log. One that comes after a cut and before the next connection is forgotten: a call that
+    /// Puts a mark into the log. One that comes after a cut and before the power is back is forgotten: a call that
     /// returns then, because it wanted nothing of the disk or did not notice, has promised nothing.
     pub fn mark(&mut self, text: &str) {
         if !self.is_dark {

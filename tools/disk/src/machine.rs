@@ -165,6 +165,10 @@ impl Machine {
                 Ok(Answer::default())
             }
             Action::Cut { seed, moment: None } => self.cut(seed, None),
+            Action::HoldPower(is_held) => {
+                (0..self.slots.len()).for_each(|index| self.disk(index).hold_power(is_held));
+                Ok(Answer::default())
+            }
             action => self.act_on(index, action),
         }
     }
@@ -241,6 +245,7 @@ fn act(disk: &mut Disk, action: Action) -> Result<Answer, MachineError> {
             disk.durable_image()?.save(&path).map_err(|error| file_error(&path, error))?;
         }
         Action::Mark(text) => disk.mark(&text),
+        Action::HoldPower(is_held) => disk.hold_power(is_held),
     }
     Ok(Answer::default())
 }

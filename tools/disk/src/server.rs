@@ -217,7 +217,10 @@ impl Server {
             Some(Target::Control) => self.serve_control_export(&mut stream),
             Some(Target::Disk(index)) => {
                 let id = self.connections.add(index, &stream)?;
-                let life = self.machine.disk(index).connect();
+                let Some(life) = self.machine.disk(index).connect() else {
+                    self.connections.remove(id);
+                    return Ok(());
+                };
                 let mut connection =
                     DiskConnection { server: self, index, life, stream, queue: VecDeque::new() };
                 let result = connection.serve();

@@ -153,6 +153,27 @@ fn a_power_cut_ends_the_connection_and_the_next_one_sees_what_is_left() {
 }
 
 #[test]
+fn with_the_power_held_nobody_is_served_after_a_cut() {
+    let server = server(DiskOptions::default());
+    let mut control = connect(&server, "control");
+    ask(&mut control, "power held").unwrap();
+    let mut disk = connect(&server, "disk0");
+    disk.write(0, &[1; 512], true).unwrap();
+    ask(&mut control, "cut seed=1").unwrap();
+
+    let mut stubborn = connect(&server, "disk0");
+    assert!(stubborn.write(0, &[2; 512], true).is_err());
+    ask(&mut control, "mark in the dark").unwrap();
+    assert!(connect(&server, "disk0").read(0, 512).is_err());
+
+    ask(&mut control, "power on").unwrap();
+    assert_eq!(connect(&server, "disk0").read(0, 512).unwrap(), [1; 512]);
+    assert!(!ask(&mut control, "marks").unwrap().contains("dark"));
+    ask(&mut control, "cut seed=2").unwrap();
+    assert!(connect(&server, "disk0").read(0, 512).is_ok(), "the power is not held any more");
+}
+
+#[test]
 fn an_armed_cut_leaves_its_request_unanswered() {
     let server = server(DiskOptions::default());
     let mut control = connect(&server, "control");
