@@ -10,10 +10,19 @@
 //! A run never overlaps another, nor an extent. [`Pending::charge`] is what the file's runs may still take at worst, blocks of its
 //! tree included: so much is promised to it in the filesystem's ledger. Blocks in flight have been taken already.
 //!
+//! *The tree, at worst.* Each block becomes an extent of its own. Runs that touch one another are an *island*, and what an island
+//! maps goes between two neighbours in the tree: into a full leaf, which is split in half, and from then on each half takes half
+//! a leaf of extents before it is full again. So an island needs one leaf, and another for each half leaf of blocks, in whatever
+//! order they are mapped (XFS counts the worst for each delayed extent too: `xfs_bmap_worst_indlen`). When a part in the
+//! middle is mapped first, two islands are left, and one of them has not been promised a leaf: of that so few come true at once, each
+//! behind as many extents as fill leaves between them, that the reserve has it. So it has for inner nodes, of which each that
+//! may have to be split stands for thousands of extents.
+//!
 //! Locks: guarded by the inode's.
 
 use crate::error::{Error, Result};
 use crate::format::extent::BLOCK_EXTENTS;
+use crate::format::tree::BLOCK_NODE_ENTRIES;
 use crate::memory::{OrderedMap, Reservation};
 use crate::units::{BlockNo, BlockRun, FileBlock};
 
@@ -74,6 +83,10 @@ pub struct Pending {
     runs: OrderedMap<FileBlock, Run>,
     blocks: u64,
     delayed_blocks: u64,
+    /// Pieces that nothing pending touches.
+    islands: u64,
+    /// Leaves that are promised to islands: one for each, but for those that came of the middle of one; more only until something goes.
+    leaves: u64,
 }
 
 impl Default for Pending {
@@ -84,13 +97,14 @@ impl Default for Pending {
 
 /// Runs at which a file's tree may grow at once, at worst: a block of each level.
 const TREE_BLOCKS: u64 = 5;
-/// Extents that a leaf has at least.
+/// Extents that a leaf has at least when it has been split, and entries that an inner node has.
 const LEAF_EXTENTS_MIN: u64 = BLOCK_EXTENTS as u64 / 2;
+const NODE_ENTRIES_MIN: u64 = BLOCK_NODE_ENTRIES as u64 / 2;
 
 impl Pending {
     /// Nothing.
     pub fn new() -> Self {
-        Self { runs: OrderedMap::new(), blocks: 0, delayed_blocks: 0 }
+        Self { runs: OrderedMap::new(), blocks: 0, delayed_blocks: 0, islands: 0, leaves: 0 }
     }
 
     /// Whether nothing is pending.
@@ -103,23 +117,36 @@ impl Pending {
         self.blocks
     }
 
-    /// Blocks that may still be taken at worst: those that are delayed, and the tree that maps all of them when each is an extent of
-    /// its own. (A leaf is never less than half full.)
+    /// Blocks that may still be taken at worst: those that are delayed, and the tree that maps all of them.
     pub const fn charge(&self) -> u64 {
-        Self::charge_of(self.blocks, self.delayed_blocks)
+        Self::charge_of(self.blocks, self.delayed_blocks, self.leaves)
     }
 
-    /// How much the charge grows when `blocks` more are delayed.
-    pub const fn charge_for(&self, blocks: u64) -> u64 {
+    /// How much the charge grows when the `blocks` blocks from `start` on, of which none is pending, are delayed.
+    pub fn charge_for(&mut self, start: FileBlock, blocks: u64) -> u64 {
+        let end = FileBlock(start.0.saturating_add(blocks));
+        let leaves = self.leaves.saturating_add(u64::from(self.sides_touched(start, end) == 0));
         let delayed_blocks = self.delayed_blocks.saturating_add(blocks);
-        Self::charge_of(self.blocks.saturating_add(blocks), delayed_blocks).saturating_sub(self.charge())
+        let charge = Self::charge_of(self.blocks.saturating_add(blocks), delayed_blocks, leaves);
+        charge.saturating_sub(self.charge())
     }
 
-    const fn charge_of(blocks: u64, delayed_blocks: u64) -> u64 {
+    const fn charge_of(blocks: u64, delayed_blocks: u64, leaves: u64) -> u64 {
         if blocks == 0 {
             return 0;
         }
-        delayed_blocks.saturating_add(blocks / LEAF_EXTENTS_MIN).saturating_add(TREE_BLOCKS)
+        let leaves = leaves.saturating_add(blocks / LEAF_EXTENTS_MIN);
+        delayed_blocks
+            .saturating_add(leaves)
+            .saturating_add(leaves / NODE_ENTRIES_MIN)
+            .saturating_add(TREE_BLOCKS)
+    }
+
+    /// At how many of its two ends something pending touches what is not so from `start` up to `end`.
+    fn sides_touched(&mut self, start: FileBlock, end: FileBlock) -> u64 {
+        let before = self.runs.at_or_before(start);
+        let before = before.is_some_and(|(first, run)| first.0.saturating_add(run.blocks) == start.0);
+        u64::from(before).saturating_add(u64::from(self.runs.get(end).is_some()))
     }
 
     /// What is pending at `at`.
@@ -146,6 +173,7 @@ impl Pending {
         if behind > end.0 {
             return Err(Error::InvalidArgument);
         }
+        let touched = self.sides_touched(start, FileBlock(behind));
         let before = self
             .runs
             .at_or_before(start)
@@ -162,6 +190,8 @@ impl Pending {
         }
         self.blocks = self.blocks.saturating_add(blocks);
         self.delayed_blocks = self.delayed_blocks.saturating_add(blocks);
+        self.islands = self.islands.saturating_add(1).saturating_sub(touched);
+        self.leaves = self.leaves.saturating_add(u64::from(touched == 0));
         Ok(())
     }
 
@@ -252,7 +282,10 @@ impl Pending {
                     self.runs.insert_reserved(node, cut_to, rest);
                 }
             }
+            let touched = self.sides_touched(cut_from, cut_to);
+            self.islands = self.islands.saturating_add(touched).saturating_sub(1);
         }
+        self.leaves = self.leaves.min(self.islands);
     }
 }
 

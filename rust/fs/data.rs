@@ -345,7 +345,7 @@ pub(crate) fn release_from(inode: &VfsInode, from: FileBlock) {
 impl Mounted {
     /// Promises blocks to a file; [`Error::NoSpace`] when what is free has been promised to others.
     fn promise(&self, pending: &mut Pending, start: FileBlock, blocks: u64) -> CoreResult {
-        let more = pending.charge_for(blocks);
+        let more = pending.charge_for(start, blocks);
         self.ledger.lock().promise(more)?;
         let delayed = pending.delay(start, blocks);
         if delayed.is_err() {
@@ -378,7 +378,8 @@ impl Mounted {
 
     /// Blocks that nobody has mapped, nor will, are free again.
     fn give_back_in_flight(&self, run: BlockRun) {
-        // Their group was loaded when they were taken from it, so there is nothing to fail.
-        let _ = choose::give_back_run(self, run);
+        // Their group was loaded when they were taken from it; what may fail is memory, for a run of which only a part was taken
+        // back.
+        let _ = insist(&mut || choose::give_back_run(self, run));
     }
 }

@@ -16,8 +16,8 @@ use crate::mounted::Mounted;
 use cairnfs_core::directory;
 use cairnfs_core::error::{corrupt, Check, Error};
 use cairnfs_core::format::inode::{
-    self as format, MapKind, FLAG_APPEND, FLAG_IMMUTABLE, FLAG_NO_DUMP, MODE_DIRECTORY, MODE_REGULAR,
-    MODE_SYMLINK, MODE_TYPE,
+    self as format, MapKind, FLAG_APPEND, FLAG_DIRECTORY_SYNC, FLAG_IMMUTABLE, FLAG_NO_ATIME, FLAG_NO_DUMP,
+    FLAG_SYNC, MODE_DIRECTORY, MODE_REGULAR, MODE_SYMLINK, MODE_TYPE,
 };
 use cairnfs_core::handle::{Closed, Environment as _};
 use cairnfs_core::inode::Inode as CoreInode;
@@ -28,7 +28,7 @@ use cairnfs_core::symlink;
 use cairnfs_core::units::{
     blocks_for_bytes, FileBlock, FlushNo, InodeNo, TransactionId, BLOCK_BYTES, SECTOR_BYTES,
 };
-use cairnfs_linux::inode::{Attributes, Found, Inode, Kind, Parameters};
+use cairnfs_linux::inode::{Attributes, Flags, Found, Inode, Kind, Parameters};
 use cairnfs_linux::memory_scope::without_filesystem_reclaim;
 use cairnfs_linux::new_rw_semaphore;
 use cairnfs_linux::rw_semaphore::{RwSemaphore, WriteGuard};
@@ -276,9 +276,21 @@ pub(crate) fn parameters_with(inode: &CoreInode, target: Option<Target>) -> Para
         accessed: Time::from_ns(core.accessed_ns),
         modified: Time::from_ns(core.modified_ns),
         changed: Time::from_ns(core.changed_ns),
-        is_immutable: core.flags & FLAG_IMMUTABLE != 0,
-        is_append_only: core.flags & FLAG_APPEND != 0,
+        flags: vfs_flags(core.flags),
     }
+}
+
+/// What VFS heeds of the flags that an inode has.
+fn vfs_flags(flags: u32) -> Flags {
+    let all = [
+        (FLAG_SYNC, Flags::SYNC),
+        (FLAG_IMMUTABLE, Flags::IMMUTABLE),
+        (FLAG_APPEND, Flags::APPEND),
+        (FLAG_NO_ATIME, Flags::NO_ACCESS_TIMES),
+        (FLAG_DIRECTORY_SYNC, Flags::DIRECTORY_SYNC),
+    ];
+    let set = all.iter().filter(|(flag, _)| flags & flag != 0);
+    set.fold(Flags::default(), |found, (_, flag)| found.with(*flag))
 }
 
 /// Reads an inode that is in use: it must be there, and have links.

@@ -196,6 +196,14 @@ impl Mounted {
             pr_err!("{}: the device is read-only\n", this.name());
             return Err(EROFS);
         }
+        // The image comes from another device: its records end where this one cannot end a write.
+        let (record, device) =
+            (this.metadata.layout().physical_block_bytes, this.device().logical_block_bytes());
+        if record < device {
+            let name = this.name();
+            pr_err!("{name}: records are padded to {record} bytes, the device writes no less than {device}: read-only\n");
+            return Err(EROFS);
+        }
         let begun = this
             .check_features_for_writing()
             .and_then(|()| this.check_journal())

@@ -82,6 +82,12 @@ impl BlockDevice {
         unsafe { bindings::cairnfs_helper_bdev_write_cache(self.as_ptr()) }
     }
 
+    /// The least that it transfers.
+    pub fn logical_block_bytes(&self) -> u32 {
+        // SAFETY: By the type invariants the device is open.
+        unsafe { bindings::cairnfs_helper_bdev_logical_block_size(self.as_ptr()) }
+    }
+
     fn bytes(&self) -> u64 {
         // SAFETY: By the type invariants the device is open.
         unsafe { bindings::cairnfs_helper_bdev_nr_bytes(self.as_ptr()) }

@@ -186,6 +186,11 @@ bool cairnfs_helper_bdev_write_cache(struct block_device *device)
 	return bdev_write_cache(device);
 }
 
+unsigned int cairnfs_helper_bdev_logical_block_size(struct block_device *device)
+{
+	return bdev_logical_block_size(device);
+}
+
 struct bio *cairnfs_helper_bio_alloc(struct block_device *device, unsigned short pages, blk_opf_t operation)
 {
 	return bio_alloc(device, pages, operation, GFP_NOFS);

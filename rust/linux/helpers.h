@@ -53,6 +53,7 @@ struct block_device *cairnfs_helper_file_bdev(struct file *file);
 void cairnfs_helper_get_file(struct file *file);
 bool cairnfs_helper_bdev_fua(struct block_device *device);
 bool cairnfs_helper_bdev_write_cache(struct block_device *device);
+unsigned int cairnfs_helper_bdev_logical_block_size(struct block_device *device);
 struct bio *cairnfs_helper_bio_alloc(struct block_device *device, unsigned short pages, blk_opf_t operation);
 void cairnfs_helper_bio_charge_root(struct bio *bio);
 struct page *cairnfs_helper_address_to_page(const void *address);

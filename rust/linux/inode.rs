@@ -32,7 +32,7 @@ mod new;
 pub use crate::attribute_change::AttributeChange;
 pub use contents::PageFaultsLocked;
 pub(crate) use contents::{folio_end, folio_start, of_folio};
-pub use new::{Found, Inserted, Kind, New, Parameters, Unborn};
+pub use new::{Flags, Found, Inserted, Kind, New, Parameters, Unborn};
 
 /// `rename`: fail when the new name is taken. VFS has looked already.
 pub const RENAME_NOREPLACE: u32 = bindings::RENAME_NOREPLACE;

@@ -42,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     test.add_argument("--list", action="store_true", help="only say which tests there are")
     test.add_argument("--json", type=Path, metavar="FILE", help="also write the results to FILE")
     test.add_argument("--logs", type=Path, metavar="FOLDER", help="where the consoles' logs go")
-    beside = "how many of the tests that run on the host run at a time (default 1)"
+    beside = "how many tests run at a time, each guest's one after the other (default 1)"
     test.add_argument("--jobs", type=int, default=1, metavar="N", help=beside)
     test.add_argument("-v", "--verbose", action="store_true", help="show the kernel's log of every guest at its end")
     test.add_argument("--tests", type=Path, default=TESTS_FOLDER, metavar="FOLDER", help=argparse.SUPPRESS)

@@ -74,11 +74,36 @@ def result_of_tap(name: str, tap: TapReader) -> TestResult:
 
 
 @dataclass
+class Words:
+    """Where the words of tests go that run one after another: to the run's printer, or, beside others, to one that keeps them until
+    the test has ended."""
+
+    printer: TapPrinter
+    kept: io.StringIO | None = None
+
+    @staticmethod
+    def keeping() -> Words:
+        """Words that are kept."""
+        kept = io.StringIO()
+        return Words(TapPrinter(kept), kept)
+
+    def take_kept(self) -> str:
+        """What has been kept; from now on other words are."""
+        if self.kept is None:
+            return ""
+        text = self.kept.getvalue()
+        self.kept.seek(0)
+        self.kept.truncate()
+        return text
+
+
+@dataclass
 class BootedGuest:
     """A guest in use, how far its log has been judged, and whether anything more may be tried on it."""
 
     guest: Guest
     config: MachineConfig
+    words: Words
     judged_lines: int = 0
     spoilt: bool = False
 
@@ -90,7 +115,7 @@ class Runner:
         self._environment = environment
         self._printer = printer
         self._logs = logs
-        # How many tests on the host run at a time.
+        # How many tests run at a time.
         self._jobs = jobs
         self._reporting = threading.Lock()
         accelerator = machines.choose_accelerator(environment, printer.comment)
@@ -104,46 +129,57 @@ class Runner:
         for test in tests:
             if test not in wanted:
                 self._report(TestResult(test.name, skip_reason=f"not for the {self._environment.flavour} kernel"))
-        for group in group_by_boot([test for test in wanted if not test.on_host]):
-            self._run_group(deque(group))
-        for is_alone in (False, True):
-            with ThreadPoolExecutor(1 if is_alone else self._jobs) as pool:
-                tests_now = [test for test in wanted if test.on_host and test.alone == is_alone]
-                for done in [pool.submit(self._run_host_test, test) for test in tests_now]:
-                    done.result()
+        with ThreadPoolExecutor(self._jobs) as pool:
+            groups = group_by_boot([test for test in wanted if not test.on_host])
+            begun = [pool.submit(self._run_group, deque(group)) for group in groups]
+            beside = [test for test in wanted if test.on_host and not test.alone]
+            begun += [pool.submit(self._run_host_test, test) for test in beside]
+            for done in begun:
+                done.result()
+        for test in wanted:
+            if test.alone:
+                self._run_host_test(test)
         self._printer.end_run()
         self.result.time_s = time.monotonic() - began
         return self.result
 
-    def _report(self, result: TestResult) -> None:
-        self.result.tests.append(result)
-        self._printer.end_test(result)
+    def _words(self) -> Words:
+        return Words(self._printer) if self._jobs == 1 else Words.keeping()
+
+    def _report(self, result: TestResult, words: Words | None = None) -> None:
+        with self._reporting:
+            if words:
+                self._printer.print_all_of(words.take_kept())
+            self.result.tests.append(result)
+            self._printer.end_test(result)
 
     # Guests -----------------------------------------------------------------------------------------------------
 
     def _run_group(self, pending: deque[Test]) -> None:
         """Runs tests in as few guests as their mishaps allow; every round takes at least one test off."""
+        words = self._words()
         while pending:
             config = pending[0].machine
-            console = self._logs / f"console-{self.result.boots + 1}.log"
+            with self._reporting:
+                self.result.boots += 1
+                console = self._logs / f"console-{self.result.boots}.log"
             guest = machines.make_guest(self._environment, config, console)
-            self.result.boots += 1
             try:
                 guest.start()
             except GuestError as error:
-                self._printer.comments_of_test(error.console_tail)
+                words.printer.comments_of_test(error.console_tail)
                 while pending:
-                    self._report(TestResult(pending.popleft().name, problems=[f"the guest did not boot: {error}"]))
+                    self._report(TestResult(pending.popleft().name, problems=[f"the guest did not boot: {error}"]), words)
                 return
-            self.result.boot_time_s += guest.boot_time_s
             if guest.repeated_boots:
-                self._printer.comment(f"the emulator broke {guest.repeated_boots} boots, which were repeated: {guest.broken_console}")
-            with_log = BootedGuest(guest, config)
+                words.printer.comment(f"the emulator broke {guest.repeated_boots} boots, which were repeated: {guest.broken_console}")
             try:
-                self._use_guest(with_log, pending)
+                self._use_guest(BootedGuest(guest, config, words), pending)
             finally:
                 guest.close()
-            self.result.note_stack_left(kernel_log.least_stack_left_bytes(guest.log_lines()))
+            with self._reporting:
+                self.result.boot_time_s += guest.boot_time_s
+                self.result.note_stack_left(kernel_log.least_stack_left_bytes(guest.log_lines()))
 
     def _use_guest(self, booted: BootedGuest, pending: deque[Test]) -> None:
         first = True
@@ -163,18 +199,19 @@ class Runner:
             try:
                 booted.guest.power_off(_POWER_OFF_TIMEOUT_S * self._environment.slowness)
             except GuestError as error:
-                self._printer.comments_of_test(error.console_tail)
+                booted.words.printer.comments_of_test(error.console_tail)
                 result.problems.append(str(error))
             self._judge_log(booted, health, booted.guest.log_lines(), result)
-        self._report(result)
+        self._report(result, booted.words)
 
     def _run_guest_test(self, booted: BootedGuest, test: Test) -> None:
-        self._report(self._run_in_guest(booted, test))
+        self._report(self._run_in_guest(booted, test), booted.words)
 
     def _run_in_guest(self, booted: BootedGuest, test: Test) -> TestResult:
-        self._printer.begin_test(test.name)
+        printer = booted.words.printer
+        printer.begin_test(test.name)
         began = time.monotonic()
-        output, errors = LineFeed(self._printer), LineFeed(self._printer, prefix="# ")
+        output, errors = LineFeed(printer), LineFeed(printer, prefix="# ")
         trouble: list[str] = []
         guest = booted.guest
         timeout_s = test.timeout_s * self._environment.slowness
@@ -198,7 +235,7 @@ class Runner:
             if isinstance(error, GuestTimeout):
                 guest.list_blocked_tasks()
             guest.kill()
-            self._printer.comments_of_test(guest.console_tail())
+            printer.comments_of_test(guest.console_tail())
             log = guest.log_lines()
         output.end()
         errors.end()
@@ -215,11 +252,12 @@ class Runner:
         new = log[booted.judged_lines :]
         booted.judged_lines = len(log)
         findings = kernel_log.find_splats(new, test.expected_log)
-        self.result.kernel_log_splats += len(findings)
+        with self._reporting:
+            self.result.kernel_log_splats += len(findings)
         for finding in findings:
             booted.spoilt = True
             result.problems.append(f"the kernel said: {finding.message}")
-            self._printer.comments_of_test(finding.context[:_EXCERPT_LINES])
+            booted.words.printer.comments_of_test(finding.context[:_EXCERPT_LINES])
         if test.expected_log:
             booted.spoilt = True
             if not any(test.expected_log.search(line) for line in new):
@@ -228,9 +266,8 @@ class Runner:
     # Tests on the host ------------------------------------------------------------------------------------------
 
     def _run_host_test(self, test: Test) -> None:
-        # Beside others its words are kept until it has ended.
-        kept = io.StringIO()
-        printer = self._printer if self._jobs == 1 else TapPrinter(kept)
+        words = self._words()
+        printer = words.printer
         printer.begin_test(test.name)
         began = time.monotonic()
         output = LineFeed(printer)
@@ -258,8 +295,8 @@ class Runner:
         watchdog.start()
         try:
             assert process.stdout
-            with process.stdout as words:
-                while data := os.read(words.fileno(), 1 << 16):
+            with process.stdout as said:
+                while data := os.read(said.fileno(), 1 << 16):
                     output.feed(data)
             code = process.wait()
         finally:
@@ -282,5 +319,4 @@ class Runner:
         result.time_s = time.monotonic() - began
         with self._reporting:
             self.result.kernel_log_splats += splats
-            self._printer.print_all_of(kept.getvalue())
-            self._report(result)
+        self._report(result, words)

@@ -1,5 +1,5 @@
 # vm: timeout_s=600 alone
-"""Mount options: what each does, seen from outside.
+"""Mount options, and the flags of inodes that ask for the same: what each does, seen from outside.
 
 By the project's own disk (docs/disk.md), attached by the guest's own client: what it holds durably is what a power cut would
 leave, its counters say what was asked of it, and it is as slow as it is told to be. By the counts in sysfs, by /proc/mounts, by
@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -29,7 +30,7 @@ LIMIT_S = 60.0 * ENVIRONMENT.slowness
 DEVICE = "/dev/nbd0"
 STATISTICS = "/sys/fs/cairnfs/nbd0"
 SIZE, JOURNAL = "64M", "size=4M"
-EINVAL = 22
+EINVAL, EROFS = 22, 30
 # docs/format.md
 BLOCK_BYTES, INODE_BYTES, BITMAP_BITS = 4096, 512, 32768
 
@@ -110,11 +111,11 @@ class Cases:
         assert error == 0, f"mount with {options}: error {error}; the log says: {self.log()}"
 
     @contextlib.contextmanager
-    def attached(self, reset: bool = True) -> Iterator[None]:
+    def attached(self, reset: bool = True, disk: str = "disk0") -> Iterator[None]:
         """The disk, with a new filesystem or as it is."""
         if reset:
-            self.server.command("reset")
-        self.shell(f"/bin/cairnfs-nbd-attach attach {self.server.address_in_guest} disk0 0")
+            self.server.command(f"reset disk={disk}")
+        self.shell(f"/bin/cairnfs-nbd-attach attach {self.server.address_in_guest} {disk} 0")
         try:
             yield
         finally:
@@ -177,6 +178,7 @@ class Cases:
             ("commit_interval_s: with a long interval it is not", self.long_commit_interval),
             ("sync: names, attributes and contents are durable when a call returns", self.synchronous),
             ("dirsync: names are durable when a call returns, contents are not", self.synchronous_directories),
+            ("flags of inodes: +S and +D are durable at once, +A keeps no times, +i and +a refuse", self.inode_flags),
             ("checkpoint_interval_s: what is committed goes home unasked, and the tail moves", self.checkpoint_interval),
             ("checkpoint_interval_s: with a long interval nothing is written", self.long_checkpoint_interval),
             ("intervals that a remount makes short hold at once", self.remounted_intervals),
@@ -192,6 +194,7 @@ class Cases:
             ("a remount that is refused changes nothing", self.refused_remount),
             ("/proc/mounts shows what differs from the default, and it survives remounts", self.shown),
             ("the last one counts, and numbers have any base", self.spelling),
+            ("a device with larger sectors than the records: read-only, and the log says why", self.larger_sectors),
             ("unload", lambda: self.shell("rmmod cairnfs")),
         ]
 
@@ -219,6 +222,33 @@ class Cases:
     def synchronous_directories(self) -> None:
         found = self.after_a_cut("dirsync", CHANGES, "ls -R; cat folder/moved")
         assert found.split() == CHANGED, f"after a cut there is {found}"
+
+    def inode_flags(self) -> None:
+        self.flagged(self.flags_that_need_no_cut, reset=True)
+        found = self.flagged(lambda: self.shell("cd /mnt; cat plain; ls plain-folder; echo content > synchronous"))
+        assert not found, f"what nobody asked to be durable was so: {found}"
+        found = self.flagged(lambda: self.shell("cd /mnt; cat synchronous; mkdir synchronous-folder/name"))
+        assert found == "content", f"in a file that was written synchronously there is '{found}'"
+        found = self.flagged(lambda: self.shell("ls /mnt/synchronous-folder"))
+        assert found == "name", f"in a directory that is changed synchronously there is '{found}'"
+
+    def flagged(self, action: Callable[[], str], reset: bool = False) -> str:
+        """What an action says on the disk with flagged inodes, behind which the power is cut at once."""
+        with self.attached(reset, "disk1"):
+            self.mount(QUIET)
+            found = action()
+            self.cut()
+        return found
+
+    def flags_that_need_no_cut(self) -> str:
+        self.shell("cd /mnt; cat plain access-times-not-kept")
+        plain, not_kept = map(int, self.shell("cd /mnt; stat -c %X plain access-times-not-kept").split())
+        assert plain > 0, "an access time does not move when it should"
+        assert not_kept == 0, f"an access time that is not kept has moved to {not_kept}"
+        for refused in ("echo > immutable", "rm immutable", "ln immutable hard", "echo > append-only", "rm append-only"):
+            words = self.shell(f"cd /mnt; ({refused}) 2>&1 && echo done || true")
+            assert "not permitted" in words, f"{refused}: {words}"
+        return self.shell("cd /mnt; echo more >> append-only; echo content > plain; mkdir plain-folder/name")
 
     def after_a_cut(self, option: str, script: str, look: str) -> str:
         """What a look shows when the power was cut at once behind a script."""
@@ -435,6 +465,25 @@ class Cases:
             self.mount(",".join(shown[2:]))
             assert self.options_shown() == shown, f"given as shown, {self.options_shown()}"
 
+    def larger_sectors(self) -> None:
+        own, image = self.server, self.folder / "sectors.img"
+        programs.run_for_host(ENVIRONMENT, "mkfs-cairnfs", "-q", "--physical-block", "512", str(image), SIZE)
+        with DiskServer(ENVIRONMENT, [f"disk0={image},cow"], ["--block-bytes", str(BLOCK_BYTES)]) as server:
+            self.server = server
+            try:
+                with self.attached():
+                    sectors = self.shell("cat /sys/block/nbd0/queue/logical_block_size")
+                    assert sectors == str(BLOCK_BYTES), f"the device has sectors of {sectors} bytes"
+                    error = self.mount_error("rw", "")
+                    assert error == EROFS, f"mount: error {error}"
+                    assert "records are padded to 512 bytes" in self.log(), f"the log does not say so: {self.log()}"
+                    self.mount("", "ro")
+                    error = self.mount_error("rw", "")
+                    assert error == EROFS, f"remount: error {error}"
+                    self.shell("ls /mnt; umount /mnt")
+            finally:
+                self.server = own
+
     def spelling(self) -> None:
         with self.mounted("group_max_ops=3,commit_interval_s=0x10,group_max_ops=4"):
             assert self.options_shown()[2:] == ["commit_interval_s=16", "group_max_ops=4"], f"{self.options_shown()}"
@@ -446,7 +495,11 @@ def main() -> int:
         image = folder / "new.img"
         programs.run_for_host(ENVIRONMENT, "mkfs-cairnfs", "-q", "-J", JOURNAL, str(image), SIZE)
         config = MachineConfig(network=True)
-        with DiskServer(ENVIRONMENT, [f"disk0={image},cow"]) as server, machines.make_guest(ENVIRONMENT, config) as guest:
+        flagged = folder / "flagged.img"
+        shutil.copy(image, flagged)
+        programs.run_for_host(ENVIRONMENT, "make-test-image", "flags", str(flagged))
+        disks = [f"disk0={image},cow", f"disk1={flagged},cow"]
+        with DiskServer(ENVIRONMENT, disks) as server, machines.make_guest(ENVIRONMENT, config) as guest:
             guest.run(["/bin/sh", "-c", "insmod /lib/modules/current/cairnfs.ko"], LIMIT_S, check=True)
             cases = Cases(guest, server, folder).all()
             status = run_cases(cases)

@@ -163,8 +163,9 @@ fn push_down(blocks: &mut dyn ChangeBlocks, inode: &mut Inode, count: usize, goa
 
 /// Splits a full leaf, of which the extent becomes a part at index `place.0` of `place.1`.
 ///
-/// Extents that arrive in ascending order, or in descending order, fill leaves to the brim: at either end of the leaf, the
-/// new extent gets a leaf for itself. Elsewhere both leaves get half.
+/// Extents that arrive in ascending order at the end of the file, or in descending order at its start, fill leaves to the brim: at
+/// either end of the map the new extent gets a leaf for itself. Elsewhere both leaves get half, also where the extent stands at an
+/// end of its leaf: those that follow it may go the other way, each to an end of the full leaf again.
 #[inline(never)]
 fn split(
     blocks: &mut dyn ChangeBlocks,
@@ -173,7 +174,8 @@ fn split(
     (index, count): (usize, usize),
     extent: &Extent,
 ) -> Result {
-    let kept = if index == 0 || index == count { index } else { count / 2 };
+    let at_end = (index == 0 && path.previous().is_none()) || (index == count && path.is_last());
+    let kept = if at_end { index } else { count / 2 };
     let block = tree::allocate(blocks, inode, BlockKind::ExtentTree, path.leaf())?;
     let old = change(blocks, inode, path.leaf())?;
     let moved = Buffer::copy_of(leaf::extents(old, kept, count)?)?;

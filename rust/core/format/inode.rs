@@ -160,12 +160,8 @@ pub const FLAG_NO_DUMP: u32 = 1 << 3;
 pub const FLAG_NO_ATIME: u32 = 1 << 4;
 /// Changes of the directory are synchronous (`chattr +D`).
 pub const FLAG_DIRECTORY_SYNC: u32 = 1 << 5;
-/// Children inherit the project (`chattr +P`).
-pub const FLAG_PROJECT_INHERIT: u32 = 1 << 6;
-/// Contents are logged (`chattr +j`).
-pub const FLAG_LOG_DATA: u32 = 1 << 7;
-/// All bits of `flags` that exist.
-pub const FLAGS_ALL: u32 = (1 << 8) - 1;
+/// All bits of `flags` that exist; two more are reserved (docs/format.md).
+pub const FLAGS_ALL: u32 = (1 << 6) - 1;
 
 /// The type of `mode` as directory entries have it (the numbers of `DT_*` in readdir), or `None` for no known type.
 pub const fn file_type(mode: u16) -> Option<u8> {

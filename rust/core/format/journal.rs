@@ -54,7 +54,7 @@ layout! {
 layout! {
     /// A journal header, behind its [`BlockHeader`].
     pub struct JournalHeader: 128 {
-        /// The filesystem's `journal` identity: the seed of the records' CRCs.
+        /// The filesystem's UUID: the seed of the records' CRCs.
         0 => uuid: [u8; 16],
         /// Raised by every write: tells which of the pair is newer.
         16 => counter: u64,

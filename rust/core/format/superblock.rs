@@ -68,7 +68,7 @@ layout! {
         40 => items: u64,
         /// Records behind the end that verified but could not be used.
         48 => discarded_records: u64,
-        /// Orphans found in the index.
+        /// Orphans there were then.
         56 => orphans: u32,
         /// Why it stopped: a number of `journal::replay::Stop`.
         60 => stop: u32,

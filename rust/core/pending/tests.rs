@@ -51,7 +51,8 @@ fn apply(pending: &mut Pending, table: &mut Table, step: &Step, next_place: &mut
     match *step {
         Step::Delay(start, blocks) => {
             let is_free = (start..start + blocks).all(|block| !table.contains_key(&block));
-            let charge = pending.charge() + if is_free { pending.charge_for(blocks) } else { 0 };
+            let more = if is_free { pending.charge_for(FileBlock(start), blocks) } else { 0 };
+            let charge = pending.charge() + more;
             assert_eq!(pending.delay(FileBlock(start), blocks).is_ok(), is_free);
             assert_eq!(pending.charge(), charge);
             if is_free {
@@ -92,7 +93,15 @@ proptest! {
     fn runs_are_what_was_done_to_each_block(steps in steps()) {
         let (mut pending, mut table, mut next_place) = (Pending::new(), Table::new(), 1000);
         for step in &steps {
+            let charge = pending.charge();
             apply(&mut pending, &mut table, step, &mut next_place);
+            // Only a promise that was paid for makes it grow.
+            prop_assert!(matches!(step, Step::Delay(..)) || pending.charge() <= charge);
+            let islands = table.keys().filter(|block| **block == 0 || !table.contains_key(&(*block - 1)));
+            prop_assert_eq!(pending.islands, islands.count() as u64);
+            let has_gone = matches!(step, Step::Remove(..) | Step::RemoveDelayed(..));
+            prop_assert!(!has_gone || pending.leaves <= pending.islands);
+            prop_assert_eq!(pending.leaves == 0, table.is_empty());
             for at in 0..BLOCKS + 16 {
                 prop_assert_eq!(block_of(&mut pending, at), table.get(&at).copied());
             }
@@ -109,13 +118,15 @@ fn a_file_is_charged_for_its_tree_as_well() {
     let mut pending = Pending::new();
     assert_eq!(pending.charge(), 0);
     pending.delay(FileBlock(7), 1).unwrap();
-    assert_eq!(pending.charge(), 1 + TREE_BLOCKS);
+    assert_eq!(pending.charge(), 1 + 1 + TREE_BLOCKS);
     pending.delay(FileBlock(8), BLOCK_EXTENTS as u64).unwrap();
-    assert_eq!(pending.charge(), 1 + BLOCK_EXTENTS as u64 + 2 + TREE_BLOCKS);
+    assert_eq!(pending.charge(), 1 + BLOCK_EXTENTS as u64 + 3 + TREE_BLOCKS);
+    pending.delay(FileBlock(5), 1).unwrap();
+    assert_eq!(pending.charge(), 2 + BLOCK_EXTENTS as u64 + 4 + TREE_BLOCKS, "a second island");
     pending.remove_from(FileBlock(8), &mut |_| {});
-    assert_eq!(pending.charge(), 1 + TREE_BLOCKS);
+    assert_eq!(pending.charge(), 2 + 2 + TREE_BLOCKS);
     pending.take_off(FileBlock(7), BlockRun { start: BlockNo(99), blocks: 1 }).unwrap();
-    assert_eq!(pending.charge(), TREE_BLOCKS, "it has been taken");
+    assert_eq!(pending.charge(), 1 + 2 + TREE_BLOCKS, "it has been taken");
     pending.remove_from(FileBlock(0), &mut |_| {});
     assert_eq!(pending.charge(), 0);
 }

@@ -65,10 +65,14 @@ impl<T: FileSystem> Inode<T> {
     ///
     /// A folio that the new end cuts stays, and while it is dirty it cannot be split, so its blocks behind the end would stay dirty.
     /// They would be written when the file grew over them again, with nothing promised for them any more: so that folio is
-    /// written before. What fails in that is reported by fsync.
+    /// written before. What fails in that, or has failed before, is told to who asks next, by fsync or [`Self::write_and_wait`].
     pub fn set_size_and_drop_pages(&self, bytes: i64) {
         if let Some((start, end)) = self.folio_across(bytes) {
-            let _ = self.write_and_wait(start, end);
+            // SAFETY: As in `write_and_wait`. Waiting like this leaves the mapping's error bits as they are.
+            unsafe {
+                bindings::filemap_fdatawrite_range(self.mapping(), start, end);
+                bindings::filemap_fdatawait_range_keep_errors(self.mapping(), start, end);
+            }
         }
         // SAFETY: As in `write_and_wait`; the caller has the locks.
         unsafe { bindings::truncate_setsize(self.as_ptr(), bytes) };

@@ -61,6 +61,29 @@ pub enum Kind {
     Special(u32),
 }
 
+/// What `chattr` can set and VFS heeds by itself (`S_*`).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Flags(u32);
+
+impl Flags {
+    /// Every write is synchronous (`+S`).
+    pub const SYNC: Self = Self(bindings::S_SYNC);
+    /// Nothing can be changed (`+i`).
+    pub const IMMUTABLE: Self = Self(bindings::S_IMMUTABLE);
+    /// Can only be appended to (`+a`).
+    pub const APPEND: Self = Self(bindings::S_APPEND);
+    /// Access times are not kept (`+A`).
+    pub const NO_ACCESS_TIMES: Self = Self(bindings::S_NOATIME);
+    /// Changes of the directory are synchronous (`+D`).
+    pub const DIRECTORY_SYNC: Self = Self(bindings::S_DIRSYNC);
+
+    /// These and `other`.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
 /// What an inode is initialised with.
 pub struct Parameters {
     /// Type and permissions.
@@ -85,10 +108,8 @@ pub struct Parameters {
     pub modified: Time,
     /// Last change of anything.
     pub changed: Time,
-    /// `chattr +i`.
-    pub is_immutable: bool,
-    /// `chattr +a`.
-    pub is_append_only: bool,
+    /// What `chattr` has set.
+    pub flags: Flags,
 }
 
 /// A new inode, that nobody else can use before it is initialised.
@@ -153,12 +174,7 @@ unsafe fn init_fields(inode: *mut bindings::inode, parameters: &Parameters) {
         bindings::set_nlink(inode, parameters.links);
         bindings::cairnfs_helper_i_size_write(inode, parameters.size_bytes);
         set_times(inode, parameters.accessed, parameters.modified, parameters.changed);
-        if parameters.is_immutable {
-            (*inode).i_flags |= bindings::S_IMMUTABLE;
-        }
-        if parameters.is_append_only {
-            (*inode).i_flags |= bindings::S_APPEND;
-        }
+        (*inode).i_flags |= parameters.flags.0;
     }
 }
 

@@ -31,6 +31,8 @@ pub struct Coverage {
     pub states: u64,
     /// Workloads.
     pub workloads: u64,
+    /// Moments of a cut, each with one state at least.
+    pub cuts: u64,
     /// Actions that did something.
     pub done: BTreeMap<Kind, u64>,
     /// Items of records that were written.
@@ -273,6 +275,7 @@ impl Coverage {
             ("first records' places", self.heads.len() as u64),
             ("workloads in the smallest journal", self.smallest_journals),
             ("workloads", self.workloads),
+            ("cuts, one at each write", self.cuts),
             ("states", self.states),
             ("distinct states", distinct as u64),
         ];

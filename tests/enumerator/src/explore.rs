@@ -42,7 +42,7 @@ pub const fn thoroughness(state: u64) -> Thoroughness {
     Thoroughness { cut_recovery: state % CUT_RECOVERY_EVERY == 7, go_on: state % GO_ON_EVERY == 1 }
 }
 
-/// Runs the workload and judges up to `limit` of its crash states, spread evenly, until `deadline`.
+/// Runs the workload and judges some `limit` of its crash states, spread evenly, of each cut one at least, until `deadline`.
 pub fn explore(
     workload: &Workload,
     limit: u64,
@@ -60,12 +60,15 @@ pub fn explore(
     let mut random = ChaCha8Rng::seed_from_u64(workload.seed);
     let mut number = 0_u64;
     each_choice(workload, &record, &mut |epoch, choices| {
-        for choice in choices {
+        let is_drawn = |_: &&Choice| total <= limit || random.random_range(0..total) < limit;
+        let mut drawn: Vec<&Choice> = choices.iter().filter(is_drawn).collect();
+        if drawn.is_empty() {
+            drawn.extend(choices.get(coverage.cuts as usize % choices.len().max(1)));
+        }
+        coverage.cuts += u64::from(!drawn.is_empty() && Instant::now() <= deadline);
+        for choice in drawn {
             if Instant::now() > deadline {
                 return Ok(0);
-            }
-            if total > limit && random.random_range(0..total) >= limit {
-                continue;
             }
             let image = epoch.image(choice);
             coverage.states += 1;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Names of crash states: base32 of a seed and the actions that were left, or of a script and its steps, and what was kept of
-//! the writes.
+//! the writes; and of mutated journals.
 
 use crate::interleave::{Schedule, Step};
 use crate::states::Choice;
@@ -13,6 +13,8 @@ use data_encoding::BASE32_NOPAD;
 const VERSION: u8 = 1;
 /// or of a schedule.
 const SCHEDULE: u8 = 2;
+/// or of a mutation of a workload's journal.
+const MUTATION: u8 = 3;
 
 /// What an id names.
 #[derive(Debug)]
@@ -21,6 +23,8 @@ pub enum Named {
     State(Workload, Option<Choice>),
     /// A schedule.
     Schedule(Schedule),
+    /// A mutated journal: the workload's seed, and which mutation of it.
+    Mutation(u64, u64),
 }
 
 fn put_number(bytes: &mut Vec<u8>, mut number: u64) {
@@ -101,6 +105,14 @@ pub fn encode_schedule(schedule: &Schedule) -> String {
     BASE32_NOPAD.encode(&bytes).to_lowercase()
 }
 
+/// The id of a mutated journal.
+pub fn encode_mutation(seed: u64, number: u64) -> String {
+    let mut bytes = vec![MUTATION];
+    put_number(&mut bytes, seed);
+    put_number(&mut bytes, number);
+    BASE32_NOPAD.encode(&bytes).to_lowercase()
+}
+
 fn put_choice(bytes: &mut Vec<u8>, choice: Option<&Choice>) {
     if let Some(choice) = choice {
         put_number(bytes, choice.events as u64);
@@ -123,6 +135,7 @@ pub fn decode(id: &str) -> Result<Named> {
             Ok(Named::State(workload, choice))
         }
         SCHEDULE => Ok(Named::Schedule(decode_schedule(&mut reader)?)),
+        MUTATION => Ok(Named::Mutation(reader.number()?, reader.number()?)),
         _ => anyhow::bail!("the id is of another version"),
     }
 }
@@ -178,6 +191,14 @@ mod tests {
             |workload: &Workload| workload.actions.iter().map(|action| action.choices).collect::<Vec<_>>();
         assert_eq!(choices(&again), choices(&workload));
         assert!(decode("aaaa").is_err());
+    }
+
+    #[test]
+    fn a_mutation_has_an_id() {
+        let Named::Mutation(seed, number) = decode(&encode_mutation(u64::MAX, 99)).unwrap() else {
+            panic!("it names a mutation");
+        };
+        assert_eq!((seed, number), (u64::MAX, 99));
     }
 
     #[test]

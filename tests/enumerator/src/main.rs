@@ -257,6 +257,10 @@ fn replay(name: &str) -> Result<ExitCode> {
             println!("{schedule:#?}");
             interleave::judge_again(&schedule)
         }
+        Named::Mutation(seed, number) => {
+            println!("mutation {number} of the journal of workload {seed}");
+            mutate::judge_again(seed, number).map(|answer| println!("{answer}"))
+        }
     };
     match judged {
         Ok(()) => {

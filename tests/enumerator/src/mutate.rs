@@ -14,6 +14,7 @@
 //! Each place has to get each of its usual answers: a run in which nothing was found, or nothing refused, has not tried.
 
 use crate::disk::{Image, SimulatedDisk};
+use crate::id;
 use crate::platform::RepeatablePlatform;
 use crate::run::{self, Record};
 use crate::states;
@@ -38,6 +39,8 @@ use std::time::{Duration, Instant};
 
 /// Mutations of one workload.
 const MUTATIONS_OF_A_WORKLOAD: u64 = 100;
+/// Mutations of the journal as it stood at one moment.
+const MUTATIONS_OF_A_SUBJECT: u64 = 10;
 /// A mount that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// What the mount says of damage in each place, among others.
@@ -63,7 +66,7 @@ pub struct Outcome {
     pub journals: u64,
     /// By what was done, and what the mount said.
     pub answers: BTreeMap<String, u64>,
-    /// What should not have been, with the seed of each.
+    /// What should not have been, with the id of each.
     pub violations: Vec<String>,
 }
 
@@ -96,41 +99,69 @@ enum Place {
     ForgedHeader,
 }
 
+/// What became of one mutation: what the mount answered, or what is wrong.
+type Judged = Result<String, String>;
+
 /// Mutates `journals` journals, from `seed` on.
 pub fn mutate(seed: u64, journals: u64, deadline: Instant) -> Outcome {
     let mut outcome = Outcome::default();
     let mut workload_seed = seed;
     while outcome.journals < journals && Instant::now() < deadline {
-        let workload = Workload::from_seed(workload_seed);
-        let record = match run::run(&workload) {
-            Ok(record) => record,
-            Err(found) => {
-                let what = found.what;
-                outcome.violations.push(format!("seed {workload_seed}, not yet mutated: {what}"));
-                workload_seed += 1;
-                continue;
-            }
-        };
-        let mut random = ChaCha8Rng::seed_from_u64(workload_seed);
-        let mut left = MUTATIONS_OF_A_WORKLOAD.min(journals - outcome.journals);
-        while left > 0 {
-            let Some(subject) = subject_of(&workload, &record, &mut random) else { break };
-            for _ in 0..left.min(10) {
-                let judged = catch_unwind(AssertUnwindSafe(|| mutate_one(&subject, &mut random)));
-                match judged {
-                    // Nothing was changed: not a case.
-                    Ok(Ok(None)) => continue,
-                    Ok(Ok(Some(answer))) => *outcome.answers.entry(answer).or_default() += 1,
-                    Ok(Err(what)) => outcome.violations.push(format!("seed {workload_seed}: {what}")),
-                    Err(_) => outcome.violations.push(format!("seed {workload_seed}: a panic")),
+        mutate_workload(workload_seed, &mut |number, judged| {
+            match judged {
+                Ok(answer) => *outcome.answers.entry(answer).or_default() += 1,
+                Err(what) => {
+                    let id = id::encode_mutation(workload_seed, number);
+                    outcome.violations.push(format!("{what}\n  enumerate replay {id}"));
                 }
-                outcome.journals += 1;
-                left -= 1;
             }
-        }
+            outcome.journals += 1;
+            outcome.journals < journals
+        });
         workload_seed += 1;
     }
     outcome
+}
+
+/// Makes one mutation again, and all before it of the same workload.
+pub fn judge_again(seed: u64, wanted: u64) -> Judged {
+    let mut found = Err(format!("the workload {seed} has no mutation {wanted}"));
+    mutate_workload(seed, &mut |number, judged| {
+        if number == wanted {
+            found = judged;
+        }
+        number < wanted
+    });
+    found
+}
+
+/// Shows `visit` what becomes of a workload's mutations, with their numbers, as long as it says so.
+fn mutate_workload(seed: u64, visit: &mut dyn FnMut(u64, Judged) -> bool) {
+    let workload = Workload::from_seed(seed);
+    let record = match run::run(&workload) {
+        Ok(record) => record,
+        Err(found) => {
+            visit(0, Err(format!("not yet mutated: {}", found.what)));
+            return;
+        }
+    };
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let mut number = 0;
+    while let Some(subject) = subject_of(&workload, &record, &mut random) {
+        for _ in 0..MUTATIONS_OF_A_SUBJECT {
+            let judged = match catch_unwind(AssertUnwindSafe(|| mutate_one(&subject, &mut random))) {
+                // Nothing was changed: not a case.
+                Ok(Ok(None)) => continue,
+                Ok(Ok(Some(answer))) => Ok(answer),
+                Ok(Err(what)) => Err(what),
+                Err(_) => Err("a panic".to_owned()),
+            };
+            if !visit(number, judged) || number + 1 == MUTATIONS_OF_A_WORKLOAD {
+                return;
+            }
+            number += 1;
+        }
+    }
 }
 
 /// The journal as it stood at a random moment, with at least one record to replay.
@@ -479,6 +510,19 @@ mod tests {
                 matches!(outcome, Err(Error::Corrupt(Corruption { check: Check::JournalItem, .. })));
             assert!(refused, "{add} more: {outcome:?}");
         }
+    }
+
+    #[test]
+    fn a_mutation_can_be_made_again() {
+        let mut judged = Vec::new();
+        mutate_workload(1, &mut |number, outcome| {
+            judged.push(outcome);
+            number < 24
+        });
+        for number in [0, 11, 24] {
+            assert_eq!(judge_again(1, number), judged[number as usize], "mutation {number}");
+        }
+        assert!(judge_again(1, MUTATIONS_OF_A_WORKLOAD).is_err());
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod rename;
 mod shutdown;
 mod special;
 mod times;
+mod unsupported;
 
 use crate::cases::{Case, Group};
 
@@ -34,4 +35,5 @@ pub const GROUPS: &[Group] = &[
     group("durable", durable::CASES),
     group("read-only", read_only::CASES),
     group("shutdown", shutdown::CASES),
+    group("unsupported", unsupported::CASES),
 ];

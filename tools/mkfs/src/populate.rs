@@ -19,6 +19,7 @@ use cairnfs_core::platform::Platform;
 use cairnfs_core::units::InodeNo;
 use cairnfs_device::{FileDevice, Progress};
 use cairnfs_volume::Volume;
+use rustix::io::Errno;
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};
@@ -255,13 +256,14 @@ impl Population<'_, '_> {
 
     fn copy_extended(&self, inode: InodeNo, path: &Path) -> anyhow::Result<()> {
         let mut names = vec![0_u8; 64 << 10];
-        let Ok(length) = rustix::fs::llistxattr(path, &mut names[..]) else {
-            // The source has no attributes at all.
-            return Ok(());
+        let length = match rustix::fs::llistxattr(path, &mut names[..]) {
+            // The source's filesystem has no attributes at all.
+            Err(Errno::OPNOTSUPP) => return Ok(()),
+            listed => listed.with_context(|| format!("the extended attributes of {}", path.display()))?,
         };
         let mut value = vec![0_u8; 64 << 10];
         for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-            let Some((namespace, rest)) = split_name(name) else {
+            let Some((namespace, rest)) = destination_of(name, path)? else {
                 continue;
             };
             let length = rustix::fs::lgetxattr(path, OsStr::from_bytes(name), &mut value[..])?;
@@ -273,14 +275,36 @@ impl Population<'_, '_> {
     }
 }
 
-/// The namespace of an attribute's full name, and what follows its prefix.
-fn split_name(name: &[u8]) -> Option<(Namespace, &[u8])> {
-    let exact = [Namespace::AccessAcl, Namespace::DefaultAcl];
+/// The namespace of an attribute's full name, and what follows its prefix; `None` for attributes that only their own
+/// filesystem understands. An ACL is refused: the mode that goes with one grants more than it does, and nothing enforces
+/// it yet.
+fn destination_of<'n>(name: &'n [u8], path: &Path) -> anyhow::Result<Option<(Namespace, &'n [u8])>> {
+    let acls = [Namespace::AccessAcl, Namespace::DefaultAcl];
     let prefixes = [Namespace::User, Namespace::Trusted, Namespace::Security, Namespace::System];
-    if let Some(namespace) = exact.into_iter().find(|namespace| namespace.prefix().as_bytes() == name) {
-        return Some((namespace, &[]));
+    if acls.iter().any(|acl| acl.prefix().as_bytes() == name) {
+        bail!("{} has an ACL, which cairnfs cannot enforce yet: setfacl -b removes it", path.display());
     }
-    prefixes
-        .into_iter()
-        .find_map(|namespace| name.strip_prefix(namespace.prefix().as_bytes()).map(|rest| (namespace, rest)))
+    let strip =
+        |namespace: Namespace| name.strip_prefix(namespace.prefix().as_bytes()).map(|rest| (namespace, rest));
+    Ok(prefixes.into_iter().find_map(strip))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attributes_go_to_their_namespaces_and_acls_nowhere() {
+        let destination = |name: &'static str| destination_of(name.as_bytes(), Path::new("/a/file"));
+        assert_eq!(destination("user.a.b").unwrap(), Some((Namespace::User, &b"a.b"[..])));
+        assert_eq!(
+            destination("security.capability").unwrap(),
+            Some((Namespace::Security, &b"capability"[..]))
+        );
+        assert_eq!(destination("btrfs.compression").unwrap(), None);
+        for acl in ["system.posix_acl_access", "system.posix_acl_default"] {
+            let error = destination(acl).unwrap_err().to_string();
+            assert!(error.contains("/a/file has an ACL"), "{error}");
+        }
+    }
 }

@@ -5,6 +5,7 @@
 use super::*;
 use crate::format::extent::BLOCK_EXTENTS;
 use crate::format::tree::{NodeEntry, TreeHeader, HEADER_OFFSET, LEVEL_MAX};
+use crate::pending::Pending;
 
 const EXTENTS_MANY: u64 = 100_000;
 
@@ -78,17 +79,99 @@ fn extents_in_reverse_fill_leaves() {
     truncate(blocks, inode, Limit { extents: 40, blocks: 1000 });
 }
 
-#[test]
-fn extents_in_any_order_half_fill_leaves() {
-    let mut order: Vec<u64> = (0..EXTENTS_MANY).collect();
-    let mut state = 1_u64;
+/// Another order, by a generator of Knuth's.
+fn shuffle(order: &mut [u64], seed: u64) {
+    let mut state = seed;
     for index in (1..order.len()).rev() {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         order.swap(index, (state >> 33) as usize % (index + 1));
     }
+}
+
+#[test]
+fn extents_in_any_order_half_fill_leaves() {
+    let mut order: Vec<u64> = (0..EXTENTS_MANY).collect();
+    shuffle(&mut order, 1);
     let (blocks, inode) = filled(order.into_iter());
     assert!(fill_percent(&blocks, &inode) >= 50);
     truncate(blocks, inode, Limit { extents: u32::MAX, blocks: 20 });
+}
+
+#[test]
+fn extents_in_reverse_behind_a_full_leaf_half_fill_leaves() {
+    let full = 0..BLOCK_EXTENTS as u64;
+    let (blocks, inode) = filled(full.clone().chain((full.end..EXTENTS_MANY).rev()));
+    assert!(fill_percent(&blocks, &inode) >= 49);
+    truncate(blocks, inode, Limit { extents: u32::MAX, blocks: 20 });
+}
+
+/// What is pending has promised the tree enough, wherever leaves are full and in whatever order runs are mapped.
+fn maps_within_its_promise(
+    mapped: impl Iterator<Item = u64>,
+    runs: &[(u64, u64)],
+    order: &dyn Fn(&mut Vec<u64>),
+) {
+    let mut file = File::new(0);
+    for offset in mapped {
+        let extent = file.extent(offset, 1, false, 0);
+        file.insert(&extent);
+    }
+    let (mut pending, mut wanted) = (Pending::new(), Vec::new());
+    for (start, blocks) in runs {
+        pending.delay(FileBlock(*start), *blocks).unwrap();
+        wanted.extend(*start..*start + *blocks);
+    }
+    let promised = pending.charge() - wanted.len() as u64;
+    order(&mut wanted);
+    let before = file.blocks.inner.blocks.len() as u64;
+    for offset in wanted {
+        let extent = file.extent(offset, 1, false, 0);
+        file.insert(&extent);
+    }
+    let taken = file.blocks.inner.blocks.len() as u64 - before;
+    assert!(taken <= promised, "{taken} blocks of the tree, {promised} were promised");
+}
+
+#[test]
+fn a_block_in_each_full_leaf_was_promised() {
+    // Ascending extents leave all leaves full but the last one.
+    let leaf = 2 * BLOCK_EXTENTS as u64;
+    let runs: Vec<_> = (0..100).map(|number| (leaf * number + leaf / 2 + 1, 1)).collect();
+    maps_within_its_promise((0..100 * leaf).step_by(2), &runs, &|_| {});
+    maps_within_its_promise((0..100 * leaf).step_by(2), &runs, &|blocks| blocks.reverse());
+}
+
+#[test]
+fn blocks_that_go_to_the_end_backwards_were_promised() {
+    let full = BLOCK_EXTENTS as u64;
+    let runs: Vec<_> = (full..full + 3_000).map(|number| (2 * number, 1)).collect();
+    maps_within_its_promise((0..full).map(|number| 2 * number), &runs, &|blocks| blocks.reverse());
+    maps_within_its_promise(0..full, &[(full + 7, 3_000)], &|blocks| blocks.reverse());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn what_is_pending_was_promised(
+        mapped in 1..24_u64,
+        gap in 2..4_u64,
+        runs in prop::collection::btree_map(0..10_000_u64, 1..60_u64, 1..80),
+        seed in any::<u64>(),
+    ) {
+        // Full leaves of extents with gaps; in front, between and behind them runs that do not touch.
+        let count = mapped * BLOCK_EXTENTS as u64;
+        let taken: BTreeSet<u64> = (0..count).map(|number| 600 + number * gap).collect();
+        let mut pending = Vec::new();
+        let mut behind = 0;
+        for (start, blocks) in runs {
+            let free = (start.max(behind)..start + blocks).take_while(|block| !taken.contains(block)).count();
+            if free > 0 {
+                pending.push((start.max(behind), free as u64));
+                behind = start.max(behind) + free as u64 + 1;
+            }
+        }
+        maps_within_its_promise(taken.into_iter(), &pending, &|blocks| shuffle(blocks, seed));
+    }
 }
 
 /// A file with one extent, at the bottom of a tree as high as can be: what removals may leave of a larger one.

@@ -16,7 +16,7 @@ use rustix::mount::{mount_remount, MountFlags};
 use super::durable::{append_in_two_blocks, is_appended};
 use super::pattern::{bytes, file_holds};
 use crate::cases::{equal, needs_a_disk, refused, Case, Scene, Skip};
-use crate::filesystem::{drop_caches, Filesystem, Kind};
+use crate::filesystem::{drop_caches, truncate, Filesystem, Kind};
 use crate::shutdown::{recover, shut_down_and_recover, Mode};
 use crate::status::{names_in, open_directory};
 
@@ -24,6 +24,7 @@ pub(super) const CASES: &[Case] = &[
     Case::new("an overwrite fails: fsync says so once, and all goes on", overwrite),
     Case::new("an append fails: no old bytes, and the space comes back", append),
     Case::new("contents cannot be written: nothing is renamed over a file", rename_over),
+    Case::new("a truncation does not forget that contents could not be written", truncated_before_rename),
     Case::new("metadata cannot be read: EIO for who asked, and all goes on", read_of_metadata),
     Case::new("contents cannot be read: EIO for who asked, and all goes on", read_of_contents),
     Case::new("a truncation cannot go on: what was cut off stays so", truncation),
@@ -191,6 +192,27 @@ fn rename_over(scene: &Scene<'_>) -> Result<()> {
     goes_on(scene)?;
     mount_quietly(scene)?;
     file_holds("the file", &scene.path("file"), b"old")
+}
+
+fn truncated_before_rename(scene: &Scene<'_>) -> Result<()> {
+    needs_cairnfs(scene)?;
+    mount_quietly(scene)?;
+    let temporary = scene.path("temporary");
+    fs::write(scene.path("file"), "old")?;
+    fs::write(&temporary, bytes(1, 0, 16 * BLOCK))?;
+    rustix::fs::sync();
+    // One folio of 16 blocks, over which the cut will go; nobody asks whether it could be written.
+    let file = File::options().write(true).open(&temporary)?;
+    file.write_all_at(&bytes(2, 0, 16 * BLOCK), 0)?;
+    let fault = Fault::arm(scene.filesystem, Which::First)?;
+    rustix::fs::sync();
+    fault.end()?;
+    truncate(&temporary, 5 * BLOCK as u64)?;
+    refused("rename", Errno::IO, fs::rename(&temporary, scene.path("file")))?;
+    refused("fsync", Errno::IO, file.sync_all())?;
+    drop(file);
+    file_holds("the file", &scene.path("file"), b"old")?;
+    goes_on(scene)
 }
 
 fn read_of_metadata(scene: &Scene<'_>) -> Result<()> {

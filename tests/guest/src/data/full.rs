@@ -28,9 +28,11 @@ pub(super) const CASES: &[Case] = &[
     Case::new("four threads fill the disk", threads),
     Case::new("holes cannot be filled", holes),
     Case::new("a store without space: SIGBUS", store_without_space),
+    Case::new("holes between many extents: what is accepted can be mapped", crowded_tree),
     Case::new("nothing is lost by a sync that comes late", late_sync),
 ];
 
+const BLOCK: u64 = 4096;
 const PIECE: usize = 100_000;
 const SMALL_BYTES: usize = 50_000;
 /// Of what is removed, blocks come back soon but not at once.
@@ -375,6 +377,50 @@ fn store_without_space(scene: &Scene<'_>) -> Result<()> {
         drop_caches()?;
         File::open(&path)?.read_exact_at(&mut byte, tried as u64 * 40_000)?;
         equal("what was stored", byte[0], 1)
+    })
+}
+
+/// Extents that a block of a file's tree has at most (docs/format.md).
+const LEAF_EXTENTS: u64 = 168;
+
+/// Each block goes between the extents of another full leaf, so the tree needs as many blocks as the contents do.
+fn crowded_tree(scene: &Scene<'_>) -> Result<()> {
+    with_space_back(scene, || {
+        let leaves = share(40_u64).max(8);
+        let at = |block: u64| block * BLOCK;
+        let file = File::options().read(true).write(true).create_new(true).open(scene.path("scattered"))?;
+        for number in 0..leaves * LEAF_EXTENTS {
+            file.write_all_at(&bytes(1, number, BLOCK as usize), at(2 * number))?;
+        }
+        file.sync_all()?;
+        let filler = File::create(scene.path("filler"))?;
+        let end = fill_from(&filler, 2, 0)?;
+        filler.sync_all()?;
+        // Enough for the contents, and not for the tree as well.
+        filler.set_len(end - (leaves + 10) * BLOCK)?;
+        rustix::fs::sync();
+        let mut accepted = 0;
+        let hole = |number: u64| 2 * (number * LEAF_EXTENTS + LEAF_EXTENTS / 2) + 1;
+        for number in 0..leaves {
+            match file.write_all_at(&bytes(3, number, BLOCK as usize), at(hole(number))) {
+                Ok(()) => accepted += 1,
+                Err(error) if is_full(&error) => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        println!("# {accepted} of {leaves} holes were filled");
+        ensure!(accepted > 0, "not one block found room");
+        file.sync_all().context("fsync of what was accepted")?;
+        drop_caches()?;
+        let mut found = vec![0; BLOCK as usize];
+        for number in 0..accepted {
+            file.read_exact_at(&mut found, at(hole(number)))?;
+            same("a hole that was filled", &found, &bytes(3, number, BLOCK as usize))?;
+            file.read_exact_at(&mut found, at(hole(number) + 1))?;
+            let next = number * LEAF_EXTENTS + LEAF_EXTENTS / 2 + 1;
+            same("the block behind it", &found, &bytes(1, next, BLOCK as usize))?;
+        }
+        Ok(())
     })
 }
 

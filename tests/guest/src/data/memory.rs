@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{symlink, FileExt as _, PermissionsExt as _};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::{ensure, Context as _, Result};
 use rustix::fs::{fsync, syncfs};
@@ -14,7 +15,7 @@ use rustix::io::Errno;
 use rustix::mount::{mount, mount_remount, unmount, MountFlags, UnmountFlags};
 
 use super::pattern::{bytes, file_holds, same};
-use crate::cases::{refused, share, Case, Scene, Skip};
+use crate::cases::{equal, refused, share, Case, Scene, Skip};
 use crate::filesystem::{drop_caches, truncate, Kind};
 use crate::shutdown::{shut_down, Mode};
 use crate::status::{names_in, open_directory};
@@ -26,6 +27,7 @@ pub(super) const CASES: &[Case] = &[
     Case::new("a mount and an unmount", mounts),
     Case::new("a mount that recovers", recovery),
     Case::new("a mount becomes one for writing", remounts),
+    Case::new("the threads of a mount do later what they cannot do now", threads),
 ];
 
 const BLOCK: usize = 4096;
@@ -34,6 +36,10 @@ const ROUNDS_MAX: u32 = 20_000;
 /// A kernel that checks every access tries one of so many: of calls that take a moment, and of whole mounts.
 const CALLS_STEP: u32 = 10;
 const MOUNTS_STEP: u32 = 50;
+/// Of a thread that works by itself these allocations are refused: each takes until it works again.
+const THREADS_NTH: &[u32] = &[1, 2, 3, 5, 8, 13, 21, 34];
+/// A thread that has not met its allocation by then asks less often.
+const THREAD_PATIENCE: Duration = Duration::from_secs(4);
 const FAULT_FOLDERS: [&str; 2] = ["/sys/kernel/debug/failslab", "/sys/kernel/debug/fail_page_alloc"];
 
 /// The switch of this thread.
@@ -397,4 +403,72 @@ fn remounts(scene: &Scene<'_>) -> Result<()> {
     })?;
     println!("# {refusals} allocations");
     filesystem.check_and_mount_again()
+}
+
+/// The switch of a thread of the kernel.
+fn switch_of(name: &str) -> Result<File> {
+    for process in fs::read_dir("/proc")? {
+        let folder = process?.path();
+        if fs::read_to_string(folder.join("comm")).is_ok_and(|comm| comm.trim() == name) {
+            return Ok(File::options().read(true).write(true).open(folder.join("fail-nth"))?);
+        }
+    }
+    anyhow::bail!("there is no thread {name}")
+}
+
+/// Waits until the thread has met its refusal; whether it has.
+fn has_struck(switch: &File) -> Result<bool> {
+    let began = Instant::now();
+    while began.elapsed() < THREAD_PATIENCE {
+        let rest = &mut [0; 16];
+        let length = switch.read_at(rest, 0)?;
+        if rest[..length].starts_with(b"0") {
+            return Ok(true);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    switch.write_all_at(b"0", 0)?;
+    Ok(false)
+}
+
+fn threads(scene: &Scene<'_>) -> Result<()> {
+    let _prepared = Fault::new(scene)?;
+    let filesystem = scene.filesystem;
+    let step = if share(CALLS_STEP) == CALLS_STEP { 1 } else { 3 };
+    let mut paths = Vec::new();
+    // Who brings home commits before; the orphans' thread is woken when there are some.
+    let (commits, goes_home) =
+        ("commit_interval_s=1,checkpoint_interval_s=3600", "commit_interval_s=3600,checkpoint_interval_s=1");
+    for (name, options) in
+        [("cairnfs-commit", commits), ("cairnfs-home", goes_home), ("cairnfs-orphans", commits)]
+    {
+        filesystem.unmount()?;
+        filesystem.mount_with(MountFlags::empty(), options)?;
+        let switch = switch_of(name)?;
+        let mut refused = 0;
+        for nth in THREADS_NTH.iter().step_by(step) {
+            // Something to commit, to bring home, and to remove.
+            switch.write_all_at(nth.to_string().as_bytes(), 0)?;
+            let path = scene.path(format!("{name} {nth}"));
+            fs::write(&path, nth.to_string())?;
+            let orphan = File::create(scene.path("orphan"))?;
+            fs::remove_file(scene.path("orphan"))?;
+            drop(orphan);
+            paths.push((path, nth.to_string()));
+            if !has_struck(&switch)? {
+                break;
+            }
+            refused += 1;
+        }
+        let device = filesystem.device().trim_start_matches("/dev/");
+        let error = fs::read_to_string(format!("/sys/fs/cairnfs/{device}/error"))?;
+        equal("the error of the filesystem", error.trim(), "none")?;
+        ensure!(refused > 0, "{name} asks for no memory, or faults are not injected");
+        println!("# {name}: {refused} allocations");
+    }
+    syncfs(open_directory(&scene.folder)?)?;
+    shut_down(filesystem.root(), Mode::Nothing)?;
+    filesystem.mount_again()?;
+    filesystem.check_and_mount_again()?;
+    paths.iter().try_for_each(|(path, content)| file_holds("a file", path, content.as_bytes()))
 }
