@@ -325,7 +325,8 @@ class Cases:
         fsyncs = THREADS * FILES
         print(f"# {fsyncs} fsyncs by {THREADS} threads, commits by gathering: {found}")
         assert fsyncs > 2 * found["without"], "threads do not even share the commit that they all wait for"
-        for name in ("without", "of one"):
+        # On a kernel with checkers the threads need longer from one fsync to the next than the longest time of gathering.
+        for name in ("without", "of one") if ENVIRONMENT.flavour == "fast" else ():
             assert found["of all"] * 5 < found[name] * 4, f"gathering is of no use: {found}, of {fsyncs} fsyncs"
 
     def alone(self) -> None:
