@@ -467,23 +467,20 @@ class Cases:
             assert self.options_shown() == shown, f"given as shown, {self.options_shown()}"
 
     def larger_sectors(self) -> None:
-        own, image = self.server, self.folder / "sectors.img"
+        image = self.folder / "sectors.img"
         programs.run_for_host(ENVIRONMENT, "mkfs-cairnfs", "-q", "--physical-block", "512", str(image), SIZE)
         with DiskServer(ENVIRONMENT, [f"disk0={image},cow"], ["--block-bytes", str(BLOCK_BYTES)]) as server:
-            self.server = server
-            try:
-                with self.attached():
-                    sectors = self.shell("cat /sys/block/nbd0/queue/logical_block_size")
-                    assert sectors == str(BLOCK_BYTES), f"the device has sectors of {sectors} bytes"
-                    error = self.mount_error("rw", "")
-                    assert error == EROFS, f"mount: error {error}"
-                    assert "records are padded to 512 bytes" in self.log(), f"the log does not say so: {self.log()}"
-                    self.mount("", "ro")
-                    error = self.mount_error("rw", "")
-                    assert error == EROFS, f"remount: error {error}"
-                    self.shell("ls /mnt; umount /mnt")
-            finally:
-                self.server = own
+            other = Cases(self.guest, server, self.folder)
+            with other.attached():
+                sectors = self.shell("cat /sys/block/nbd0/queue/logical_block_size")
+                assert sectors == str(BLOCK_BYTES), f"the device has sectors of {sectors} bytes"
+                error = self.mount_error("rw", "")
+                assert error == EROFS, f"mount: error {error}"
+                assert "records are padded to 512 bytes" in self.log(), f"the log does not say so: {self.log()}"
+                self.mount("", "ro")
+                error = self.mount_error("rw", "")
+                assert error == EROFS, f"remount: error {error}"
+                self.shell("ls /mnt; umount /mnt")
 
     def spelling(self) -> None:
         with self.mounted("group_max_ops=3,commit_interval_s=0x10,group_max_ops=4"):

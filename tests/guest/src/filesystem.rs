@@ -190,6 +190,19 @@ pub fn run(words: &[&str]) -> Result<()> {
     Ok(())
 }
 
+/// An ioctl on the file at `path`, with an argument that is read and written in place. Standard Rust has none that is safe to call,
+/// perl is on every Debian.
+///
+/// # Errors
+/// When it fails; the message has the words of the error number.
+pub fn ioctl(path: &Path, request: u32, argument: &[u8]) -> Result<()> {
+    const SCRIPT: &str = r#"open(my $file, "<", $ARGV[0]) or die "open: $!\n";
+my $argument = pack("H*", $ARGV[2]);
+defined(ioctl($file, hex($ARGV[1]), $argument)) or die "ioctl: $!\n";"#;
+    let argument: String = argument.iter().map(|byte| format!("{byte:02x}")).collect();
+    run(&["/bin/perl", "-e", SCRIPT, &path.to_string_lossy(), &format!("{request:x}"), &argument])
+}
+
 /// Gives the file at `path` another size.
 ///
 /// # Errors

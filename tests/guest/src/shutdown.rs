@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use crate::filesystem::{run, Filesystem};
+use crate::filesystem::{ioctl, Filesystem};
 
 /// How much reaches the disk before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,17 +17,15 @@ pub enum Mode {
     Nothing = 2,
 }
 
-/// `_IOR('X', 125, __u32)`. Standard Rust has no ioctl that is safe to call, perl is on every Debian.
-const SCRIPT: &str = r#"open(my $file, "<", $ARGV[0]) or die "open: $!\n";
-my $mode = pack("L", $ARGV[1]);
-defined(ioctl($file, 0x8004587D, $mode)) or die "ioctl: $!\n";"#;
+/// `_IOR('X', 125, __u32)`.
+const SHUTDOWN: u32 = 0x8004_587D;
 
 /// Shuts the filesystem down that `path` is in; the mode as a number, so that a wrong one can be tried.
 ///
 /// # Errors
 /// When the ioctl fails; its message has the words of the error number.
 pub fn shut_down_by_number(path: &Path, mode: u32) -> Result<()> {
-    run(&["/bin/perl", "-e", SCRIPT, &path.to_string_lossy(), &mode.to_string()])
+    ioctl(path, SHUTDOWN, &mode.to_ne_bytes())
 }
 
 /// Shuts the filesystem down that `path` is in.

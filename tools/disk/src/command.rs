@@ -199,7 +199,7 @@ impl Action {
         Ok(match words.verb {
             "cut" => parse_cut(words)?,
             "disarm" => Self::Disarm,
-            "power" => Self::HoldPower(parse_choice(words, "power", "held", "on")?),
+            "power" => Self::HoldPower(parse_power(words)?),
             "lie" => parse_lie(words)?,
             "price" => Self::Price {
                 write_ns: words.take_number("write_ns")?,
@@ -213,7 +213,7 @@ impl Action {
                 Some("epochs") => Self::CountersByEpoch,
                 Some(word) => return Err(words.unknown(word)),
             },
-            "record" => match parse_choice(words, "record", "on", "off")? {
+            "record" => match parse_switch(words, "record")? {
                 true => Self::RecordOn,
                 false => Self::RecordOff,
             },
@@ -229,7 +229,7 @@ impl Action {
             "keep" => Self::Keep,
             "reset" => Self::Reset,
             "marks" => Self::Marks,
-            "fua" => Self::AdvertiseFua(parse_choice(words, "fua", "on", "off")?),
+            "fua" => Self::AdvertiseFua(parse_switch(words, "fua")?),
             "status" => Self::Status,
             "save" => Self::Save(parse_path(words, "save")?),
             "load" => Self::Load(parse_path(words, "load")?),
@@ -271,18 +271,21 @@ fn parse_lie(words: &mut Words<'_>) -> Result<Action, CommandError> {
     }))
 }
 
-/// One of two words: whether it is the first.
-fn parse_choice(
-    words: &mut Words<'_>,
-    verb: &'static str,
-    first: &'static str,
-    second: &'static str,
-) -> Result<bool, CommandError> {
+fn parse_power(words: &mut Words<'_>) -> Result<bool, CommandError> {
     match words.take_word() {
-        Some(word) if word == first => Ok(true),
-        Some(word) if word == second => Ok(false),
+        Some("held") => Ok(true),
+        Some("on") => Ok(false),
         Some(word) => Err(words.unknown(word)),
-        None => Err(CommandError::Missing { verb, what: "one of its words" }),
+        None => Err(CommandError::Missing { verb: "power", what: "held or on" }),
+    }
+}
+
+fn parse_switch(words: &mut Words<'_>, verb: &'static str) -> Result<bool, CommandError> {
+    match words.take_word() {
+        Some("on") => Ok(true),
+        Some("off") => Ok(false),
+        Some(word) => Err(words.unknown(word)),
+        None => Err(CommandError::Missing { verb, what: "on or off" }),
     }
 }
 
