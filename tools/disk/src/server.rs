@@ -101,15 +101,23 @@ pub struct Connections {
 }
 
 impl Connections {
-    fn add(&self, disk: usize, stream: &Stream) -> io::Result<u64> {
+    fn add(&self, disk: usize, stream: &Stream) -> io::Result<OpenConnection<'_>> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let id = open.iter().map(|(id, ..)| id + 1).max().unwrap_or(0);
         open.push((id, disk, stream.try_clone()?));
-        Ok(id)
+        Ok(OpenConnection { all: self, id })
     }
+}
 
-    fn remove(&self, id: u64) {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).retain(|(other, ..)| *other != id);
+/// One of them; it is so no more when this is dropped.
+struct OpenConnection<'a> {
+    all: &'a Connections,
+    id: u64,
+}
+
+impl Drop for OpenConnection<'_> {
+    fn drop(&mut self) {
+        self.all.open.lock().unwrap_or_else(PoisonError::into_inner).retain(|(other, ..)| *other != self.id);
     }
 }
 
@@ -216,15 +224,11 @@ impl Server {
             None => Ok(()),
             Some(Target::Control) => self.serve_control_export(&mut stream),
             Some(Target::Disk(index)) => {
-                let id = self.connections.add(index, &stream)?;
-                let Some(life) = self.machine.disk(index).connect() else {
-                    self.connections.remove(id);
-                    return Ok(());
-                };
+                let _open = self.connections.add(index, &stream)?;
+                let Some(life) = self.machine.disk(index).connect() else { return Ok(()) };
                 let mut connection =
                     DiskConnection { server: self, index, life, stream, queue: VecDeque::new() };
                 let result = connection.serve();
-                self.connections.remove(id);
                 connection.stream.hang_up();
                 result
             }

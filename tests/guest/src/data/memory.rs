@@ -33,18 +33,50 @@ pub(super) const CASES: &[Case] = &[
 const BLOCK: usize = 4096;
 /// A call that asks for memory more often than this has a loop in it.
 const ROUNDS_MAX: u32 = 20_000;
-/// A kernel that checks every access tries one of so many: of calls that take a moment, and of whole mounts.
+/// A kernel that checks every access tries one of so many: of calls that take a moment, of whole mounts, and of those below.
 const CALLS_STEP: u32 = 10;
 const MOUNTS_STEP: u32 = 50;
+const THREADS_STEP: u32 = 3;
 /// Of a thread that works by itself these allocations are refused: each takes until it works again.
 const THREADS_NTH: &[u32] = &[1, 2, 3, 5, 8, 13, 21, 34];
 /// A thread that has not met its allocation by then asks less often.
 const THREAD_PATIENCE: Duration = Duration::from_secs(4);
 const FAULT_FOLDERS: [&str; 2] = ["/sys/kernel/debug/failslab", "/sys/kernel/debug/fail_page_alloc"];
 
-/// The switch of this thread.
+/// Which allocation of a thread is to be refused.
+struct Switch(File);
+
+impl Switch {
+    /// Of the thread whose folder in /proc this is.
+    fn of(thread: &Path) -> Result<Self> {
+        Ok(Self(File::options().read(true).write(true).open(thread.join("fail-nth"))?))
+    }
+
+    /// The thread's allocation number `nth` from now on is refused; none when it is 0.
+    fn set(&self, nth: u32) -> io::Result<()> {
+        self.0.write_all_at(nth.to_string().as_bytes(), 0)
+    }
+
+    /// Whether the allocation was asked for, and refused.
+    fn has_hit(&self) -> io::Result<bool> {
+        let rest = &mut [0; 16];
+        let length = self.0.read_at(rest, 0)?;
+        Ok(rest[..length].starts_with(b"0"))
+    }
+}
+
+/// Every allocation where the kernel is fast enough for that, else one of `slow`.
+fn step(slow: u32) -> u32 {
+    if share(CALLS_STEP) == CALLS_STEP {
+        1
+    } else {
+        slow
+    }
+}
+
+/// Refuses allocations of this thread.
 struct Fault {
-    switch: File,
+    switch: Switch,
 }
 
 impl Fault {
@@ -61,26 +93,22 @@ impl Fault {
                 fs::write(folder.join("min-order"), "0")?;
             }
         }
-        let switch = File::options().read(true).write(true).open("/proc/thread-self/fail-nth")?;
-        Ok(Self { switch })
+        Ok(Self { switch: Switch::of(Path::new("/proc/thread-self"))? })
     }
 
-    /// Makes the call with allocation `nth` of this thread refused. `None` for the answer when it asked less often.
+    /// Makes the call with allocation `nth` of this thread refused. The answer, and whether it asked for so many.
     fn strike<T>(&self, nth: u32, call: impl FnOnce() -> T) -> Result<(T, bool)> {
-        let number = nth.to_string();
-        self.switch.write_all_at(number.as_bytes(), 0)?;
+        self.switch.set(nth)?;
         let answer = call();
-        let rest = &mut [0; 16];
-        let length = self.switch.read_at(rest, 0)?;
-        self.switch.write_all_at(b"0", 0)?;
-        let has_hit = rest[..length].starts_with(b"0");
+        let has_hit = self.switch.has_hit()?;
+        self.switch.set(0)?;
         Ok((answer, has_hit))
     }
 
-    /// Has `round` make its call with each allocation refused in turn; it says whether one was. Returns how many were.
-    fn each(&self, step: u32, mut round: impl FnMut(u32) -> Result<bool>) -> Result<u32> {
-        let step = if share(CALLS_STEP) == CALLS_STEP { 1 } else { step };
-        for nth in (1..ROUNDS_MAX).step_by(step as usize) {
+    /// Has `round` make its call with each allocation refused in turn, or one of `slow` on a slow kernel; it says whether one was.
+    /// Returns how many were.
+    fn each(&self, slow: u32, mut round: impl FnMut(u32) -> Result<bool>) -> Result<u32> {
+        for nth in (1..ROUNDS_MAX).step_by(step(slow) as usize) {
             if !round(nth).with_context(|| format!("allocation {nth} refused"))? {
                 ensure!(nth > 1, "the call asks for no memory, or faults are not injected");
                 return Ok(nth - 1);
@@ -406,35 +434,32 @@ fn remounts(scene: &Scene<'_>) -> Result<()> {
 }
 
 /// The switch of a thread of the kernel.
-fn switch_of(name: &str) -> Result<File> {
+fn switch_of(name: &str) -> Result<Switch> {
     for process in fs::read_dir("/proc")? {
         let folder = process?.path();
         if fs::read_to_string(folder.join("comm")).is_ok_and(|comm| comm.trim() == name) {
-            return Ok(File::options().read(true).write(true).open(folder.join("fail-nth"))?);
+            return Switch::of(&folder);
         }
     }
     anyhow::bail!("there is no thread {name}")
 }
 
 /// Waits until the thread has met its refusal; whether it has.
-fn has_struck(switch: &File) -> Result<bool> {
+fn has_struck(switch: &Switch) -> Result<bool> {
     let began = Instant::now();
     while began.elapsed() < THREAD_PATIENCE {
-        let rest = &mut [0; 16];
-        let length = switch.read_at(rest, 0)?;
-        if rest[..length].starts_with(b"0") {
+        if switch.has_hit()? {
             return Ok(true);
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    switch.write_all_at(b"0", 0)?;
+    switch.set(0)?;
     Ok(false)
 }
 
 fn threads(scene: &Scene<'_>) -> Result<()> {
     let _prepared = Fault::new(scene)?;
     let filesystem = scene.filesystem;
-    let step = if share(CALLS_STEP) == CALLS_STEP { 1 } else { 3 };
     let mut paths = Vec::new();
     // Who brings home commits before; the orphans' thread is woken when there are some.
     let (commits, goes_home) =
@@ -446,9 +471,9 @@ fn threads(scene: &Scene<'_>) -> Result<()> {
         filesystem.mount_with(MountFlags::empty(), options)?;
         let switch = switch_of(name)?;
         let mut refused = 0;
-        for nth in THREADS_NTH.iter().step_by(step) {
+        for nth in THREADS_NTH.iter().step_by(step(THREADS_STEP) as usize) {
             // Something to commit, to bring home, and to remove.
-            switch.write_all_at(nth.to_string().as_bytes(), 0)?;
+            switch.set(*nth)?;
             let path = scene.path(format!("{name} {nth}"));
             fs::write(&path, nth.to_string())?;
             let orphan = File::create(scene.path("orphan"))?;
