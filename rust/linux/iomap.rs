@@ -197,7 +197,11 @@ impl<T: Operations> Table<T> {
         table.is_partially_uptodate = Some(bindings::iomap_is_partially_uptodate);
         table.release_folio = Some(bindings::iomap_release_folio);
         table.invalidate_folio = Some(bindings::iomap_invalidate_folio);
-        table.migrate_folio = Some(bindings::filemap_migrate_folio);
+        // A kernel without this option has no such function, and moves no pages.
+        #[cfg(CONFIG_MIGRATION)]
+        {
+            table.migrate_folio = Some(bindings::filemap_migrate_folio);
+        }
         table.error_remove_folio = Some(bindings::generic_error_remove_folio);
         table
     };
