@@ -15,7 +15,8 @@
     unreachable_pub,
     unsafe_op_in_unsafe_fn,
     unnecessary_transmutes,
-    clippy::undocumented_unsafe_blocks
+    clippy::undocumented_unsafe_blocks,
+    reason = "bindgen writes C's names and habits; what is called from here is wrapped, with reasons, in cairnfs_linux"
 )]
 
 use kernel::ffi;

@@ -115,11 +115,6 @@ pub fn count_ones(bytes: &[u8], start: u32, bits: u32) -> u32 {
     bits.saturating_sub(clear)
 }
 
-/// Whether `bits` bits from `start` on are all set.
-pub fn all_set(bytes: &[u8], start: u32, bits: u32) -> bool {
-    next_clear(bytes, start).is_none_or(|clear| clear >= start.saturating_add(bits))
-}
-
 /// Whether `bits` bits from `start` on are all clear; those outside are not.
 pub fn all_clear(bytes: &[u8], start: u32, bits: u32) -> bool {
     count_ones(bytes, start, bits) == 0
@@ -160,21 +155,6 @@ impl Iterator for ClearRuns<'_> {
         let end = next_set(self.bytes, start).unwrap_or(len_bits(self.bytes));
         self.next = end;
         Some((start, end.saturating_sub(start)))
-    }
-}
-
-/// The first place at or after `from` where `bits` bits, at least one, are clear and that is a multiple of `alignment`, a
-/// power of two.
-pub fn find_clear_area(bytes: &[u8], from: u32, bits: u32, alignment: u32) -> Option<u32> {
-    let mut next = from;
-    loop {
-        let start = next_clear(bytes, next)?.checked_next_multiple_of(alignment)?;
-        let end = start.checked_add(bits.max(1))?;
-        // A run of set bits behind `start` is looked for from `start` on, so the search moves on with every turn.
-        match next_set(bytes, start) {
-            Some(set) if set < end => next = set,
-            _ => return (end <= len_bits(bytes)).then_some(start),
-        }
     }
 }
 

@@ -14,9 +14,9 @@
 //! maps goes between two neighbours in the tree: into a full leaf, which is split in half, and from then on each half takes half
 //! a leaf of extents before it is full again. So an island needs one leaf, and another for each half leaf of blocks, in whatever
 //! order they are mapped (XFS counts the worst for each delayed extent too: `xfs_bmap_worst_indlen`). When a part in the
-//! middle is mapped first, two islands are left, and one of them has not been promised a leaf: of that so few come true at once, each
-//! behind as many extents as fill leaves between them, that the reserve has it. So it has for inner nodes, of which each that
-//! may have to be split stands for thousands of extents.
+//! middle is mapped first, two islands are left, and each may have a full leaf to split. What filled that leaf anew was half a
+//! leaf of this file's own blocks: the leaf that was promised to those is not given back, but goes to an island that has none.
+//! For inner nodes the reserve is enough: each that may have to be split stands for thousands of extents.
 //!
 //! Locks: guarded by the inode's.
 
@@ -85,7 +85,8 @@ pub struct Pending {
     delayed_blocks: u64,
     /// Pieces that nothing pending touches.
     islands: u64,
-    /// Leaves that are promised to islands: one for each, but for those that came of the middle of one; more only until something goes.
+    /// Leaves that are promised to islands: one for each, but for those that came of the middle of one and have no full leaf to
+    /// split yet; more only until something goes.
     leaves: u64,
 }
 
@@ -250,6 +251,7 @@ impl Pending {
         only_delayed: bool,
         in_flight: &mut dyn FnMut(BlockRun),
     ) {
+        let blocks_before = self.blocks;
         let first = self.runs.at_or_before(from).map(|(start, _)| start);
         let mut next = first.or_else(|| self.runs.next_after(from).map(|(start, _)| start));
         while let Some(start) = next.filter(|start| *start < to) {
@@ -285,7 +287,9 @@ impl Pending {
             let touched = self.sides_touched(cut_from, cut_to);
             self.islands = self.islands.saturating_add(touched).saturating_sub(1);
         }
-        self.leaves = self.leaves.min(self.islands);
+        // What was promised to the blocks that have gone, for as long as islands have no leaf of their own.
+        let released = (blocks_before / LEAF_EXTENTS_MIN).saturating_sub(self.blocks / LEAF_EXTENTS_MIN);
+        self.leaves = self.leaves.saturating_add(released).min(self.islands);
     }
 }
 

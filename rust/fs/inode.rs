@@ -243,8 +243,10 @@ pub(crate) fn get(super_block: &SuperBlock<Cairnfs>, number: InodeNo) -> Result<
     let mounted = super_block.data();
     // A truncation that an error has interrupted is now its user's to finish.
     mounted.hold_found_orphan(number);
-    let inode = read(mounted, number).map_err(|error| mounted.errno(error))?;
-    let parameters = parameters(mounted, &inode)?;
+    let found = read(mounted, number).map_err(|error| mounted.errno(error));
+    let found = found.and_then(|inode| Ok((parameters(mounted, &inode)?, inode)));
+    // It does not come into memory then, and nobody would let go of it.
+    let (parameters, inode) = found.inspect_err(|_| mounted.inode_is_gone(number))?;
     // It may have been changed, and written to, before VFS let go of it the last time.
     let (changed_in, mark) = mounted
         .journaling

@@ -75,6 +75,7 @@ pub(crate) fn load(name: &CStr, device: BlockDevice, options: &Options) -> Resul
             orphans <- new_mutex!(Orphans::new(), "Mounted::orphans"),
             orphan_index <- new_mutex!((), "Mounted::orphan_index"),
             checkpointer <- new_mutex!((), "Mounted::checkpointer"),
+            flusher <- new_mutex!((), "Mounted::flusher"),
             orphan_remover <- new_mutex!((), "Mounted::orphan_remover"),
             workers <- new_mutex!(Workers::default(), "Mounted::workers"),
             statistics <- new_mutex!(None, "Mounted::statistics"),

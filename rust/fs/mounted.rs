@@ -81,6 +81,9 @@ pub(crate) struct Mounted {
     /// Held by the one that checkpoints.
     #[pin]
     pub(crate) checkpointer: Mutex<()>,
+    /// Held by the one that has the device flush, until the journal knows how that ended.
+    #[pin]
+    pub(crate) flusher: Mutex<()>,
     /// Held by the one that removes orphans.
     #[pin]
     pub(crate) orphan_remover: Mutex<()>,

@@ -25,7 +25,7 @@ unsafe impl Sync for Event {}
 
 impl Event {
     /// One that was never signalled.
-    #[allow(clippy::new_ret_no_self)]
+    #[allow(clippy::new_ret_no_self, reason = "what is made is pinned in its place")]
     pub fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             // SAFETY: The slot is writable, and pinned as the queue in it has to be.

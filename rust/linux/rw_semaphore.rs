@@ -33,7 +33,7 @@ unsafe impl<T: Send + Sync> Sync for RwSemaphore<T> {}
 
 impl<T> RwSemaphore<T> {
     /// A semaphore that nobody holds.
-    #[allow(clippy::new_ret_no_self)]
+    #[allow(clippy::new_ret_no_self, reason = "what is made is pinned in its place")]
     pub fn new(value: T, name: &'static CStr, key: &'static LockClassKey) -> impl PinInit<Self> {
         // The kernel crate's wrapper of the same C structure, transparent over it.
         let key = core::ptr::from_ref(key).cast_mut().cast::<bindings::lock_class_key>();

@@ -7,8 +7,10 @@
 
 use cairnfs_bindings as bindings;
 
-// Only the address is taken: that Rust sees less of the structure than C does no harm.
-#[allow(improper_ctypes)]
+#[allow(
+    improper_ctypes,
+    reason = "only the address is taken: that Rust sees less of the structure than C does no harm"
+)]
 extern "C" {
     static mut __this_module: bindings::module;
 }

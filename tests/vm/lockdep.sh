@@ -10,11 +10,12 @@
 # docs/locking.md has them. Sub-classes are what a thread takes while it holds others of the kind. Not here is what a little work
 # does not come to: Mounted::orphan_index is for an index that is full.
 LOCKS="InodeData::state InodeData::state/1 Mounted::groups GroupCell::group Journaling::state Mounted::ledger Mounted::orphans
-	Mounted::checkpointer Mounted::orphan_remover Mounted::superblock Mounted::workers Mounted::statistics Metadata::cache
+	Mounted::checkpointer Mounted::flusher Mounted::orphan_remover Mounted::superblock Mounted::workers Mounted::statistics Metadata::cache
 	Metadata::header_marks"
 
-# Two of the pairs that are always taken so: the outer one, the inner one.
-ORDERS="InodeData::state>GroupCell::group GroupCell::group>Journaling::state"
+# Pairs that are always taken so: the outer one, the inner one.
+ORDERS="InodeData::state>GroupCell::group GroupCell::group>Journaling::state
+	Mounted::checkpointer>Mounted::flusher Mounted::flusher>Journaling::state"
 
 debug_locks() {
 	sed -n 's/^ *debug_locks: *//p' /proc/lockdep_stats

@@ -1,6 +1,7 @@
 # vm: timeout_s=180
 """What takes a moment on a fast disk takes seconds on this one: a file is cut while its new blocks are on their way, and what was
-committed meanwhile is all that a power cut leaves.
+committed meanwhile is all that a power cut leaves. And what nobody has flushed is gone with the power: a file that was overwritten
+in place and renamed over another has its contents when it has the name.
 
 The project's own disk (docs/disk.md) charges for each KiB, so the order of things is known: the blocks are handed to the disk, the
 file is cut, some of the blocks arrive, a directory is synced, the power goes.
@@ -38,6 +39,7 @@ WRITE_TREE = f"""
 # Nothing, a part of a piece that is early on its way, and a hole.
 SIZES_KIB = (0, PIECE_KIB // 2 - 1, 3 * PIECE_KIB)
 OPTIONS = "commit_interval_s=3600,checkpoint_interval_s=3600"
+DETACH = "/bin/cairnfs-nbd-attach detach 0 2> /dev/null || true"
 
 
 class Cases:
@@ -55,9 +57,8 @@ class Cases:
         """A file is cut to `size_kib` while its blocks arrive."""
         self.server.command("reset")
         self.server.command("price kib_ns=0")
-        attach = f"/bin/cairnfs-nbd-attach attach {self.server.address_in_guest} disk0 0"
-        # The block layer is not to join pieces that lie side by side on the disk.
-        self.shell(f"{attach}; echo 2 > /sys/block/nbd0/queue/nomerges; mount -t cairnfs -o {OPTIONS} /dev/nbd0 /mnt; {WRITE_TREE}")
+        self.attach_and_mount()
+        self.shell(WRITE_TREE)
         self.server.command(f"price kib_ns={KIB_NS}")
         before = self.writes()
         # Nobody waits for it.
@@ -73,8 +74,28 @@ class Cases:
         self.server.command("price kib_ns=0")
         cutter.wait(LIMIT_S)
         # A disk without power is not attached any more, when the mount has let go of it.
-        self.shell("umount /mnt; /bin/cairnfs-nbd-attach detach 0 2> /dev/null || true")
+        self.shell(f"umount /mnt; {DETACH}")
         self.judge()
+
+    def replaced(self) -> None:
+        """A file is overwritten in place and renamed over another; only the name is synced, by a forced write where that is enough."""
+        self.server.command("reset")
+        self.attach_and_mount()
+        content = f"head -c {PIECE_KIB}k /dev/zero | tr '\\0'"
+        self.shell(f"for name in new old; do {content} o > /mnt/$name; done; sync; {content} n | dd of=/mnt/new conv=notrunc 2> /dev/null")
+        self.shell("mv /mnt/new /mnt/old; guest-data helper sync /mnt")
+        self.server.command("cut seed=1")
+        self.shell(f"umount /mnt; {DETACH}")
+        self.attach_and_mount()
+        found = self.shell("cd /mnt; ls; tr -d n < old | wc -c")
+        self.shell(f"umount /mnt; {DETACH}")
+        assert found.split() == ["old", "0"], f"names, and bytes that are not those of the new file: {found.split()}"
+        self.judge()
+
+    def attach_and_mount(self) -> None:
+        attach = f"/bin/cairnfs-nbd-attach attach {self.server.address_in_guest} disk0 0"
+        # The block layer is not to join pieces that lie side by side on the disk.
+        self.shell(f"{attach}; echo 2 > /sys/block/nbd0/queue/nomerges; mount -t cairnfs -o {OPTIONS} /dev/nbd0 /mnt")
 
     def writes(self) -> int:
         return int(self.server.command("counters")["writes"])
@@ -102,12 +123,12 @@ def main() -> int:
         with DiskServer(ENVIRONMENT, [f"disk0={image},cow"]) as server, machines.make_guest(ENVIRONMENT, config) as guest:
             cases = Cases(guest, server, Path(name))
             cases.shell("insmod /lib/modules/current/cairnfs.ko")
-            status = run_cases(
-                [
-                    (f"a file is cut to {size_kib} KiB while its blocks arrive", functools.partial(cases.cut_under_way, size_kib))
-                    for size_kib in SIZES_KIB
-                ]
-            )
+            cut = [
+                (f"a file is cut to {size_kib} KiB while its blocks arrive", functools.partial(cases.cut_under_way, size_kib))
+                for size_kib in SIZES_KIB
+            ]
+            replaced = ("a file is overwritten in place and renamed over another: its contents come with the name", cases.replaced)
+            status = run_cases([*cut, replaced])
             guest.power_off()
     return status
 

@@ -7,9 +7,8 @@
 
 use crate::error::{corrupt, Check, Result};
 use crate::format::group::Geometry;
-use crate::format::inode::AREA_BYTES;
 use crate::format::layout::layout;
-use crate::format::tree::{TreeHeader, ENTRIES_OFFSET};
+use crate::format::tree::ENTRIES_OFFSET;
 use crate::units::{BlockNo, BlockRun, FileBlock, BLOCK_BYTES};
 
 layout! {
@@ -36,8 +35,6 @@ pub const FILE_BLOCKS_MAX: u64 = 1 << 51;
 
 /// Extents that a leaf block holds.
 pub const BLOCK_EXTENTS: usize = (BLOCK_BYTES - ENTRIES_OFFSET) / Extent::SIZE;
-/// Extents that an inode's whole area holds.
-pub const ROOT_EXTENTS: usize = (AREA_BYTES - TreeHeader::SIZE) / Extent::SIZE;
 
 impl Extent {
     /// The file block behind the last one.

@@ -384,9 +384,7 @@ impl Operation {
     }
 }
 
-/// The longest body of an item of each kind that has a bound: what reservations count.
-pub const BLOCK_BODY_BYTES_MAX: usize = BlockItem::SIZE + 256 * ByteRange::SIZE + BLOCK_BYTES;
-/// An inode's longest body.
+/// An inode's longest body: what reservations count.
 pub const INODE_BODY_BYTES_MAX: usize = INODE_BYTES;
 /// A bitmap's longest body.
 pub const BITMAP_BODY_BYTES_MAX: usize = BitmapItem::SIZE + BLOCK_BYTES;

@@ -11,7 +11,7 @@ use crate::error::{corrupt, Check, Error, Result, Unsupported};
 use crate::format::block_header::{self, BlockHeader, BlockKind, Stamp};
 use crate::format::layout::{get, layout};
 use crate::platform::Platform;
-use crate::units::{BlockNo, GroupNo, InodeNo, Sequence, BLOCK_BYTES, BLOCK_SHIFT};
+use crate::units::{BlockNo, InodeNo, Sequence, BLOCK_BYTES, BLOCK_SHIFT};
 
 /// The two copies that every update writes, the first one first.
 pub const PRIMARY: BlockNo = BlockNo(0);
@@ -169,18 +169,6 @@ layout! {
 pub const OFFSET: usize = BlockHeader::SIZE;
 /// Where the filesystem's id stands among them.
 const FILESYSTEM_ID_OFFSET: usize = 112;
-
-/// The groups whose first block holds a copy: 0 and the powers of 3.
-pub const fn group_has_copy(group: GroupNo) -> bool {
-    let mut n = group.0;
-    if n == 0 {
-        return true;
-    }
-    while n.is_multiple_of(3) {
-        n /= 3;
-    }
-    n == 1
-}
 
 impl Superblock {
     /// The stamp of the copy in `block`.

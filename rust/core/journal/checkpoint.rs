@@ -23,7 +23,9 @@
 use crate::bitmap;
 use crate::error::{Error, Result};
 use crate::format::block_header::{self, BlockKind, Stamp};
-use crate::format::group::{self, BitmapEntry, BitmapKind, GroupHeader, BITMAPS_MAX, INODES_PER_BLOCK};
+use crate::format::group::{
+    self, BitmapEntry, BitmapKind, Geometry, GroupHeader, BITMAPS_MAX, INODES_PER_BLOCK,
+};
 use crate::format::inode::{self, INODE_BYTES};
 use crate::format::layout::{copy_to, put};
 use crate::inode::{Inode, NewInode};
@@ -85,6 +87,24 @@ impl HomeWrite {
         self.blocks.iter().take(self.used).map(|(_, slot)| (slot.block, &slot.bytes))
     }
 
+    /// Verifies what a table block has of inodes that are not in the log: they go home as they are, beside those that are. A slot that
+    /// was never used is right, too.
+    pub fn verify_base(
+        &mut self,
+        platform: &dyn Platform,
+        geometry: &Geometry,
+        block: BlockNo,
+        base: &[u8],
+    ) -> Result {
+        let (first, end) = inodes_in(geometry, block).ok_or(Error::InvalidArgument)?;
+        (first.0..end.0).map(InodeNo).try_for_each(|number| {
+            match verify::inode_over(platform, geometry, base, number, &mut self.inode) {
+                Err(Error::Stale) => Ok(()),
+                verified => verified,
+            }
+        })
+    }
+
     fn push(&mut self, block: BlockNo) -> Result<&mut Buffer> {
         let slot = self.blocks.get_mut(self.used).ok_or(Error::ShutDown)?;
         self.used = self.used.saturating_add(1);
@@ -97,6 +117,15 @@ impl HomeWrite {
         copy_to(place, bytes)?;
         Ok(place)
     }
+}
+
+/// The inodes that a block of an inode table holds: the first one, and the one behind the last.
+fn inodes_in(geometry: &Geometry, table_block: BlockNo) -> Option<(InodeNo, InodeNo)> {
+    let (group, _) = geometry.locate_block(table_block)?;
+    let index = table_block.0.checked_sub(geometry.table_of(group).0)?;
+    let first = u32::try_from(index).ok()?.checked_mul(INODES_PER_BLOCK)?;
+    let first = geometry.inode_at(group, first);
+    Some((first, InodeNo(first.0.saturating_add(u64::from(INODES_PER_BLOCK)))))
 }
 
 impl Journal {
@@ -180,15 +209,6 @@ impl Journal {
         changed && (is_whole || !fresh)
     }
 
-    /// The inodes that a block of an inode table holds.
-    fn inodes_in(&self, table_block: BlockNo) -> Option<(InodeNo, InodeNo)> {
-        let (group, _) = self.geometry.locate_block(table_block)?;
-        let index = table_block.0.checked_sub(self.geometry.table_of(group).0)?;
-        let first = u32::try_from(index).ok()?.checked_mul(INODES_PER_BLOCK)?;
-        let first = self.geometry.inode_at(group, first);
-        Some((first, InodeNo(first.0.saturating_add(u64::from(INODES_PER_BLOCK)))))
-    }
-
     fn next_table_home(&mut self, after: BlockNo, stable: TransactionId) -> Option<(BlockNo, HomeUnit)> {
         let mut at = after;
         loop {
@@ -229,7 +249,7 @@ impl Journal {
         if self.tables.get(block).is_some_and(|object| !object.log.may_go_home(stable)) {
             return false;
         }
-        let Some((first, end)) = self.inodes_in(block) else {
+        let Some((first, end)) = inodes_in(&self.geometry, block) else {
             return false;
         };
         let mut changed = self.tables.contains_key(block);
@@ -254,7 +274,7 @@ impl Journal {
     }
 
     /// Copies a unit, as `next_home` gave it, into `write`, and seals the copies: ready for the device. `base` is the table
-    /// block's present content, verified. The unit's sets are in flight from now on. [`Error::WouldBlock`]: the unit has been
+    /// block's present content, verified ([`HomeWrite::verify_base`]). The unit's sets are in flight from now on. [`Error::WouldBlock`]: the unit has been
     /// changed, freed or begun by another since `next_home` named it, and must not go home now (I1). Any other error: a copy
     /// did not verify; the journal has failed.
     pub fn begin_home(
@@ -327,7 +347,7 @@ impl Journal {
         base: Option<&[u8]>,
         write: &mut HomeWrite,
     ) -> Result {
-        let (first, end) = self.inodes_in(block).ok_or(Error::ShutDown)?;
+        let (first, end) = inodes_in(&self.geometry, block).ok_or(Error::ShutDown)?;
         match (self.tables.contains_key(block), base) {
             (true, _) => write.push(block)?.fill(0),
             (false, Some(base)) => {
@@ -463,7 +483,7 @@ impl Journal {
             HomeUnit::Orphans(block) => self.visit_in_flight(ObjectKey::Orphans(block), visit),
             HomeUnit::Table(block) => {
                 self.visit_in_flight(ObjectKey::Table(block), visit);
-                let Some((first, end)) = self.inodes_in(block) else {
+                let Some((first, end)) = inodes_in(&self.geometry, block) else {
                     return;
                 };
                 for number in first.0..end.0 {

@@ -304,10 +304,11 @@ impl Journal {
     }
 
     /// The commit's I/O has ended. When it is durable, so is everything before it, and objects need its records from now
-    /// on; what was freed up to here can be had from [`Journal::take_released`].
+    /// on; what was freed up to here can be had from [`Journal::take_released`]. Nothing is durable by a commit during which the
+    /// journal has failed.
     pub fn end_commit(&mut self, commit: &Commit, outcome: Result) -> Result {
         self.writing = None;
-        if let Err(error) = outcome {
+        if let Err(error) = outcome.and_then(|()| self.check()) {
             self.fail(error);
             return Err(error);
         }

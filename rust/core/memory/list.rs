@@ -189,24 +189,6 @@ impl<T: Copy> List<T> {
         self.len = 0;
     }
 
-    /// Sorts the values by `key`, those with equal keys in any order.
-    ///
-    /// A heap sort: it needs no memory and next to no stack, and, other than the slices' own sorts, has no way to
-    /// panic if keys contradict each other.
-    pub fn sort_by_key<K: Ord>(&mut self, mut key: impl FnMut(&T) -> K) {
-        let values = self.as_mut_slice();
-        for root in (0..values.len() / 2).rev() {
-            sift_down(values, root, &mut key);
-        }
-        for last in (1..values.len()).rev() {
-            let Some(heap) = values.get_mut(..=last) else { return };
-            if let [largest, .., smallest] = heap {
-                core::mem::swap(largest, smallest);
-            }
-            sift_down(heap.split_last_mut().map_or(&mut [], |(_, rest)| rest), 0, &mut key);
-        }
-    }
-
     /// Removes the values for which `keep` returns false; the others keep their order.
     pub fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
         let mut kept = 0_usize;
@@ -220,27 +202,6 @@ impl<T: Copy> List<T> {
             }
         }
         self.truncate(kept);
-    }
-}
-
-/// Moves the value at `root` down to where no value below it has a larger key.
-fn sift_down<T: Copy, K: Ord>(heap: &mut [T], root: usize, key: &mut impl FnMut(&T) -> K) {
-    let mut root = root;
-    loop {
-        let left = root.saturating_mul(2).saturating_add(1);
-        let right = left.saturating_add(1);
-        let Some(mut child_value) = heap.get(left).copied() else { return };
-        let mut child = left;
-        if let Some(right_value) = heap.get(right).filter(|value| key(value) > key(&child_value)) {
-            child_value = *right_value;
-            child = right;
-        }
-        let Some(root_slot) = heap.get_mut(root).filter(|slot| key(slot) < key(&child_value)) else { return };
-        let moved_down = core::mem::replace(root_slot, child_value);
-        if let Some(child_slot) = heap.get_mut(child) {
-            *child_slot = moved_down;
-        }
-        root = child;
     }
 }
 

@@ -37,8 +37,6 @@ enum ListStep {
     Truncate(usize),
     Clear,
     RetainMultiplesOf(u32),
-    Sort,
-    SortDescending,
     Clone,
 }
 
@@ -57,8 +55,6 @@ fn list_step() -> impl Strategy<Value = ListStep> {
         1 => (0..40_usize).prop_map(ListStep::Truncate),
         1 => Just(ListStep::Clear),
         1 => (2..4_u32).prop_map(ListStep::RetainMultiplesOf),
-        1 => Just(ListStep::Sort),
-        1 => Just(ListStep::SortDescending),
         1 => Just(ListStep::Clone),
     ]
 }
@@ -98,14 +94,6 @@ fn apply_to_list(list: &mut List<u32>, step: &ListStep) -> Result<Option<u32>, O
             list.retain(|value| value % divisor == 0);
             Ok(None)
         }
-        ListStep::Sort => {
-            list.sort_by_key(|value| *value);
-            Ok(None)
-        }
-        ListStep::SortDescending => {
-            list.sort_by_key(|value| std::cmp::Reverse(*value));
-            Ok(None)
-        }
         ListStep::Clone => {
             *list = list.try_clone()?;
             Ok(None)
@@ -135,8 +123,6 @@ fn apply_to_vec(model: &mut Vec<u32>, step: &ListStep, had_room: bool) -> Option
         ListStep::Truncate(len) => model.truncate(*len),
         ListStep::Clear => model.clear(),
         ListStep::RetainMultiplesOf(divisor) => model.retain(|value| value % divisor == 0),
-        ListStep::Sort => model.sort_unstable(),
-        ListStep::SortDescending => model.sort_unstable_by_key(|value| std::cmp::Reverse(*value)),
     }
     None
 }

@@ -101,13 +101,6 @@ impl Group {
         self.free.largest().map_or(0, |extent| extent.blocks)
     }
 
-    /// How fragmented the free space is: the percentage of free blocks that are not in the longest run.
-    pub fn fragmentation_percent(&mut self) -> u32 {
-        let scattered = self.free_blocks().saturating_sub(self.largest_free_blocks());
-        let percent = u64::from(scattered).saturating_mul(100).checked_div(u64::from(self.free_blocks()));
-        percent.unwrap_or(0) as u32
-    }
-
     /// The free extents, for reports and FITRIM, in the order of their places.
     pub fn free_extents(&self) -> &FreeExtents {
         &self.free

@@ -81,7 +81,7 @@ impl Mounted {
     /// Writes one unit; `false` when it may not go home any more.
     fn write_unit(&self, unit: HomeUnit, write: &mut HomeWrite) -> Result<bool> {
         let base = self.journaling.locked(|state| state.journal.home_needs_base(unit));
-        let base = match base.map(|block| self.metadata.read_once(block)) {
+        let base = match base.map(|block| self.table_base(block, write)) {
             Some(Err(error)) => {
                 // Without memory the next checkpoint tries again.
                 if error != Error::OutOfMemory {
@@ -116,6 +116,23 @@ impl Mounted {
             return Err(error);
         }
         Ok(true)
+    }
+
+    /// A table block's present content. Inodes that are not in the log go home with it, so they are verified; what has been spoilt in
+    /// memory or on its way is read once more. What is as bad then is so at home, and stays so: whoever asks for it is told.
+    fn table_base(&self, block: BlockNo, write: &mut HomeWrite) -> Result<Shared<Buffer>> {
+        let found = self.metadata.read_once(block)?;
+        let mut is_sound =
+            |bytes: &[u8]| write.verify_base(&Kernel, self.metadata.layout(), block, bytes).is_ok();
+        if is_sound(&found) {
+            return Ok(found);
+        }
+        self.metadata.forget(block);
+        let (first, second) = (self.metadata.read_once(block)?, self.metadata.read_once(block)?);
+        if first[..] == second[..] || is_sound(&second) {
+            return Ok(second);
+        }
+        Err(Error::Io(block))
     }
 
     /// Flushes, and settles the units: the log forgets what is durably home.

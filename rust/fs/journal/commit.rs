@@ -65,12 +65,13 @@ impl State {
         mark: Option<FlushMark>,
         is_counted: &mut bool,
     ) -> Result<Turn> {
+        // First: behind a failure nobody is told any more that something is durable.
+        self.journal.check()?;
         let is_stable = self.journal.stable_transaction() >= transaction;
         let is_covered = mark.is_none_or(|mark| self.journal.clock().covers(mark));
         if is_stable && is_covered {
             return Ok(Turn::Done);
         }
-        self.journal.check()?;
         if !is_stable && !*is_counted {
             self.gathering.came = self.gathering.came.saturating_add(1);
             *is_counted = true;
@@ -226,11 +227,16 @@ impl Mounted {
             let bytes = commit.buffer.get(segment.offset..end).ok_or(Error::ShutDown)?;
             let start_byte = ring.saturating_add(segment.position.0);
             let flags = WriteFlags { pre_flush: pre_flush.is_some(), force_unit_access };
-            self.device().write_sectors(start_byte, bytes, flags)?;
-            self.counters.journal_bytes.add(segment.bytes as u64);
-            if let Some(flush) = pre_flush.take() {
-                self.journaling.locked(|state| state.journal.clock().complete(flush));
+            let write = || self.device().write_sectors(start_byte, bytes, flags);
+            match pre_flush.take() {
+                None => write()?,
+                Some(flush) => self.flushing(|| {
+                    write()?;
+                    self.journaling.locked(|state| state.journal.clock().complete(flush));
+                    Ok(())
+                })?,
             }
+            self.counters.journal_bytes.add(segment.bytes as u64);
         }
         if commit.ending == Ending::Flush {
             self.flush()?;
@@ -244,17 +250,23 @@ impl Mounted {
         first.saturating_mul(BLOCK_BYTES as u64)
     }
 
-    /// A flush of the device, counted by the journal's clock. One that failed is latched: what the cache held may be gone, and a
-    /// second one would say that all is well.
+    /// A flush of the device, counted by the journal's clock.
     pub(crate) fn flush(&self) -> Result {
-        let number = self.journaling.locked(|state| state.journal.clock().start());
-        self.counters.flushes.add(1);
-        if let Err(error) = self.device().flush() {
-            self.shut_down(error);
-            return Err(error);
-        }
-        self.journaling.locked(|state| state.journal.clock().complete(number));
-        Ok(())
+        self.flushing(|| {
+            let number = self.journaling.locked(|state| state.journal.clock().start());
+            self.counters.flushes.add(1);
+            self.device().flush()?;
+            self.journaling.locked(|state| state.journal.clock().complete(number));
+            Ok(())
+        })
+    }
+
+    /// Does what makes the device flush, one at a time. A failure is latched before the next one may begin: what the cache held may be
+    /// gone, and a later flush would say that all is well. (The device takes one after the other anyway.)
+    pub(crate) fn flushing(&self, issue: impl FnOnce() -> Result) -> Result {
+        let _only_one = self.flusher.lock();
+        self.journaling.locked(|state| state.journal.check())?;
+        issue().inspect_err(|error| self.shut_down(*error))
     }
 
     /// Blocks whose free has become durable go back to their groups.

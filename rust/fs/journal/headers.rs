@@ -6,7 +6,8 @@
 //! clean, damage to the other would pass for a clean journal). Ending: everything goes home, a clean header, then the
 //! superblock with the totals. A crash between any two of these leaves a journal that is replayed, if need be with nothing in it.
 //!
-//! Locks: `superblock` is held while its pair is written; the journal mutex for a moment, before.
+//! Locks: `superblock` is held while its pair is written, `flusher` while a header is (a device without FUA is flushed behind it); the
+//! journal mutex for a moment, before and behind.
 
 #![forbid(unsafe_code)]
 
@@ -32,7 +33,7 @@ impl Mounted {
         let outcome = written
             .header
             .write(&Kernel, &mut bytes, filesystem_id, written.block)
-            .and_then(|()| self.device().write_durably(written.block, &bytes));
+            .and_then(|()| self.flushing(|| self.device().write_durably(written.block, &bytes)));
         let ended = self.journaling.locked(|state| state.journal.end_header(&written, outcome));
         ended.inspect_err(|error| self.shut_down(*error))
     }

@@ -5,6 +5,7 @@
 //! - A union of a bitmap with more runs than an item names: blocks of two files alternate, and one file goes.
 //! - A commit of more than two fragments: more long targets than a record holds, and the end of the ring among them.
 //! - Actions that need more than one thing to be there before, and so are rare.
+//! - A file that is overwritten in place and renamed over another, and a commit behind it that has no other reason to flush.
 //! - A commit that meets the end of the ring, with every length that can be left there: as the first one of a mount, whose
 //!   place is set.
 
@@ -15,6 +16,7 @@ pub const SCRIPTED: u64 = 1 << 33;
 const BITMAP: u64 = SCRIPTED;
 const FRAGMENTS: u64 = SCRIPTED + 1;
 const RARE: u64 = SCRIPTED + 2;
+const REPLACED: u64 = SCRIPTED + 4;
 /// How many sizes of physical blocks meet the end.
 pub const END_SIZES: usize = 2;
 /// The first seed of those that meet the end, for each size of physical block: seed, bytes, places.
@@ -23,7 +25,7 @@ const ENDS: [(u64, u32, u64); END_SIZES] = [(SCRIPTED + 0x1000, 512, 32), (SCRIP
 /// All seeds of this file.
 pub fn seeds() -> impl Iterator<Item = u64> {
     let ends = ENDS.iter().flat_map(|(first, _, places)| *first..first + places);
-    [BITMAP, FRAGMENTS, RARE].into_iter().chain(ends)
+    [BITMAP, FRAGMENTS, RARE, REPLACED].into_iter().chain(ends)
 }
 
 /// Whether the seed's first commit is meant to meet the end of the ring.
@@ -55,6 +57,7 @@ pub fn workload(seed: u64) -> Workload {
             workload.actions = fragments();
         }
         RARE => workload.actions = rare(),
+        REPLACED => workload.actions = replaced(),
         _ => {
             let ends = ENDS.iter().rev().find(|(first, _, _)| seed >= *first).unwrap_or(&ENDS[0]);
             workload.physical_block_bytes = ends.1;
@@ -125,6 +128,24 @@ fn rare() -> Vec<Action> {
         action(Kind::Fragment, [0, 0, 0]),
         action(Kind::Overwrite, [0; 3]),
         action(Kind::RemoveDirectory, [0; 3]),
+        action(Kind::Sync, [0; 3]),
+    ]
+}
+
+/// One file's contents under another's name.
+fn replaced() -> Vec<Action> {
+    vec![
+        action(Kind::Create, [0, 0, 1]),
+        action(Kind::Create, [0, 1, 1]),
+        action(Kind::StartWrite, [0, 0, 1]),
+        action(Kind::FinishWrite, [0; 3]),
+        action(Kind::Sync, [0; 3]),
+        action(Kind::Overwrite, [0, 0, 0]),
+        action(Kind::Overwrite, [0, 1, 0]),
+        action(Kind::Rename, [0, 0, 1]),
+        action(Kind::LazyCommit, [0; 3]),
+        action(Kind::Overwrite, [0, 0, 0]),
+        action(Kind::Create, [0, 2, 1]),
         action(Kind::Sync, [0; 3]),
     ]
 }

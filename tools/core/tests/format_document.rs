@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! `docs/format.md` and the code agree: every structure's fields in both directions, the constants, the numbers of kinds,
-//! items, operations and checks, and the rows of its hexdump.
+//! items, operations and checks, all other numbers and flags, and the rows of its hexdump.
 
 use cairnfs_core::error::Check;
 use cairnfs_core::format::layout::FieldRow;
@@ -240,6 +240,51 @@ fn numbers_of_kinds_items_operations_and_checks_are_those_of_the_code() {
     same(&operations, &named(item::Operation::from_number, item::Operation::name));
     let checks = Check::ALL.iter().map(|check| (check.name().to_owned(), *check as u64)).collect();
     same(&numbers(&document, &["Number", "Name"], 1, 0), &checks);
+}
+
+/// These have tables of their own, with names for people.
+const ENUMS_WITH_NAMES: [&str; 3] = ["BlockKind", "ItemKind", "Operation"];
+
+/// Flags, `pub const NAME: u8 = 1 << 0;` of at most 32 bits, and variants of enums, `Name = 1,`, as they stand in a source.
+fn flags_and_variants(source: &str) -> Numbers {
+    let mut found = Numbers::new();
+    let mut of_enum = None;
+    for line in source.lines() {
+        let constant = line.strip_prefix("pub const ").and_then(|rest| rest.split_once(": "));
+        if let Some((name, value)) = constant {
+            let shift = value.split_once(" = 1 << ").filter(|(kind, _)| *kind != "u64");
+            if let Some(shift) = shift.and_then(|(_, rest)| rest.strip_suffix(';')) {
+                found.insert((name.to_owned(), 1 << shift.parse::<u32>().unwrap()));
+            }
+        }
+        if let Some(name) = line.strip_prefix("pub enum ").and_then(|rest| rest.strip_suffix(" {")) {
+            of_enum = Some(name);
+        } else if line == "}" {
+            of_enum = None;
+        }
+        let variant = line.trim().strip_suffix(',').and_then(|rest| rest.split_once(" = "));
+        if let (Some(of_enum), Some((name, number))) = (of_enum, variant) {
+            if !ENUMS_WITH_NAMES.contains(&of_enum) {
+                found.insert((format!("{of_enum}::{name}"), number.parse().unwrap()));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn flags_and_numbers_are_those_of_the_code() {
+    let document = document();
+    let rows = tables(&document, &["Number", "Constant", "Meaning"]).concat();
+    let listed: Numbers = rows.iter().map(|row| (row[1].to_owned(), row[0].parse().unwrap())).collect();
+    assert_eq!(listed.len(), rows.len(), "each once");
+    let mut code = Numbers::new();
+    let folder = fs::read_dir(checkout().join("rust/core/format")).unwrap();
+    let formats = folder.map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
+    for path in formats.chain([checkout().join("rust/core/journal/replay/chain.rs")]) {
+        code.extend(flags_and_variants(&fs::read_to_string(path).unwrap()));
+    }
+    same(&listed, &code);
 }
 
 /// The annotated rows are rows of the golden image, in its order.

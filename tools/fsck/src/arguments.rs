@@ -10,11 +10,11 @@ use std::path::PathBuf;
 #[command(name = "fsck.cairnfs", disable_version_flag = true)]
 #[expect(clippy::struct_excessive_bools, reason = "a command line is a set of switches")]
 pub(crate) struct Arguments {
-    /// Check only: open the device for reading and answer "no" to everything
+    /// Check everything, and only that: open the device for reading and answer "no" to everything
     #[arg(short = 'n', conflicts_with_all = ["preen", "auto", "yes"])]
     pub(crate) no_changes: bool,
 
-    /// Check everything even if the filesystem is marked clean
+    /// Check even if the filesystem is marked clean, as -n always does
     #[arg(short = 'f', long)]
     pub(crate) force: bool,
 
@@ -55,5 +55,10 @@ impl Arguments {
     /// Whether somebody, most likely a boot script, wants what is wrong to be repaired without asking.
     pub(crate) const fn repairs(&self) -> bool {
         self.preen || self.auto || self.yes
+    }
+
+    /// Whether the mark of a clean filesystem is enough.
+    pub(crate) const fn believes(&self) -> bool {
+        self.repairs() && !self.force
     }
 }

@@ -3,7 +3,8 @@
 //! fsck.cairnfs: checks a filesystem, and changes nothing.
 //!
 //! The device is opened for reading only. A dirty journal is replayed in memory, on an overlay, so that what is checked is
-//! what a mount would see. Exit codes are those of fsck(8): 0, no errors; 4, errors were left uncorrected; 8, the check could
+//! what a mount would see. Who asks for a repair, as boot scripts do, is done at once with a filesystem that is marked clean, as
+//! with e2fsck; who only wants to know (-n) gets all of it checked. Exit codes are those of fsck(8): 0, no errors; 4, errors were left uncorrected; 8, the check could
 //! not be done, or repair was asked for, which there is none of yet; 16, wrong usage.
 
 mod arguments;
@@ -129,7 +130,7 @@ impl Run<'_> {
             Err(error) => bail!(self.device.explain(*error)),
         };
         let is_unsuspicious = pair_is_whole && self.superblock.state & STATE_SUSPECT == 0;
-        if let (true, false, Ok(header)) = (is_unsuspicious, self.arguments.force, &header) {
+        if let (true, true, Ok(header)) = (is_unsuspicious, self.arguments.believes(), &header) {
             if is_clean {
                 return self.end_clean(header);
             }

@@ -226,9 +226,13 @@ impl Volume<'_> {
         self.flush_contents(number)
     }
 
+    /// What has to be flushed for what was last written to a file.
+    pub(crate) fn data_mark(&self, number: InodeNo) -> Option<FlushMark> {
+        lock(&self.data_marks).get(&number).copied()
+    }
+
     fn flush_contents(&self, number: InodeNo) -> Result {
-        let mark = lock(&self.data_marks).get(&number).copied();
-        let covered = mark.is_none_or(|mark| self.journal().clock().covers(mark));
+        let covered = self.data_mark(number).is_none_or(|mark| self.journal().clock().covers(mark));
         if covered {
             return Ok(());
         }

@@ -52,7 +52,7 @@ impl Volume<'_> {
         self.run(worst, Class::Normal, &mut |handle| link::remove_directory(handle, parent, name))
     }
 
-    /// Moves a name.
+    /// Moves a name. Over a file that takes the moved one's contents along, as in the kernel: they are durable no later than the name.
     pub fn rename(
         &self,
         from: Place<'_>,
@@ -61,7 +61,15 @@ impl Volume<'_> {
         whiteout: Option<&NewInode>,
     ) -> Result<(Option<InodeNo>, TransactionId)> {
         let worst = reservation::rename(&*self.read_inode(from.parent)?, &*self.read_inode(to.parent)?);
-        self.run(worst, Class::Normal, &mut |handle| rename::rename(handle, from, to, mode, whiteout))
+        let moved = self.lookup(from.parent, from.name)?;
+        let mark = moved.and_then(|entry| self.data_mark(entry.inode));
+        self.run(worst, Class::Normal, &mut |handle| {
+            let replaced = rename::rename(handle, from, to, mode, whiteout)?;
+            if replaced.is_some() {
+                handle.note_data(mark);
+            }
+            Ok(replaced)
+        })
     }
 
     /// Changes attributes.

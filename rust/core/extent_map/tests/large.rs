@@ -5,7 +5,7 @@
 use super::*;
 use crate::format::extent::BLOCK_EXTENTS;
 use crate::format::tree::{NodeEntry, TreeHeader, HEADER_OFFSET, LEVEL_MAX};
-use crate::pending::Pending;
+use crate::pending::{Pending, Split};
 
 const EXTENTS_MANY: u64 = 100_000;
 
@@ -105,7 +105,8 @@ fn extents_in_reverse_behind_a_full_leaf_half_fill_leaves() {
     truncate(blocks, inode, Limit { extents: u32::MAX, blocks: 20 });
 }
 
-/// What is pending has promised the tree enough, wherever leaves are full and in whatever order runs are mapped.
+/// What is pending has promised the tree enough, wherever leaves are full and in whatever order runs are mapped; at each moment it
+/// still promises what the rest will take.
 fn maps_within_its_promise(
     mapped: impl Iterator<Item = u64>,
     runs: &[(u64, u64)],
@@ -121,15 +122,27 @@ fn maps_within_its_promise(
         pending.delay(FileBlock(*start), *blocks).unwrap();
         wanted.extend(*start..*start + *blocks);
     }
-    let promised = pending.charge() - wanted.len() as u64;
     order(&mut wanted);
-    let before = file.blocks.inner.blocks.len() as u64;
+    let mut delayed = wanted.len() as u64;
+    // Blocks of the tree, and of those that are still promised.
+    let mut moments = vec![(file.blocks.inner.blocks.len() as u64, pending.charge() - delayed)];
     for offset in wanted {
         let extent = file.extent(offset, 1, false, 0);
         file.insert(&extent);
+        let place = BlockRun { start: extent.block, blocks: 1 };
+        pending.take_off(FileBlock(offset), place).unwrap();
+        pending.remove(FileBlock(offset), FileBlock(offset + 1), Split::reserve().unwrap(), &mut |_| {});
+        delayed -= 1;
+        moments.push((file.blocks.inner.blocks.len() as u64, pending.charge() - delayed));
     }
-    let taken = file.blocks.inner.blocks.len() as u64 - before;
-    assert!(taken <= promised, "{taken} blocks of the tree, {promised} were promised");
+    let end = moments[moments.len() - 1].0;
+    for (mapped, (now, promised)) in moments.iter().enumerate() {
+        let taken = end - now;
+        assert!(
+            taken <= *promised,
+            "behind {mapped} blocks {taken} of the tree follow, {promised} are promised"
+        );
+    }
 }
 
 #[test]
@@ -147,6 +160,15 @@ fn blocks_that_go_to_the_end_backwards_were_promised() {
     let runs: Vec<_> = (full..full + 3_000).map(|number| (2 * number, 1)).collect();
     maps_within_its_promise((0..full).map(|number| 2 * number), &runs, &|blocks| blocks.reverse());
     maps_within_its_promise(0..full, &[(full + 7, 3_000)], &|blocks| blocks.reverse());
+}
+
+#[test]
+fn what_is_left_between_full_leaves_stays_promised() {
+    let leaf = BLOCK_EXTENTS as u64 + 1;
+    // All but each last one in their order: each leaf is full, and one block is to go behind it.
+    maps_within_its_promise(0..0, &[(0, 40 * leaf)], &|blocks| {
+        blocks.sort_by_key(|block| (block % leaf == leaf - 1, *block));
+    });
 }
 
 proptest! {

@@ -231,3 +231,46 @@ fn who_is_changed_all_the_time_holds_nobody_beside_him() {
     assert_eq!(journal.groups.get(GROUP).unwrap().home_mark, mark + 8);
     assert_eq!(journal.tail().absolute, journal.ring().head().absolute);
 }
+
+#[test]
+fn the_other_inodes_of_a_table_block_are_verified() {
+    let mut journal = committed();
+    let mut write = HomeWrite::try_new().unwrap();
+    let block = GEOMETRY.locate_inode(INODE).unwrap().block;
+    // The last unit that goes home before the group is the table's.
+    let mut home = None;
+    let mut after = BlockNo(0);
+    while let Some(unit) = journal.next_home(after) {
+        let base = journal.home_needs_base(unit).map(|_| [0; BLOCK_BYTES]);
+        journal.begin_home(&TestPlatform, unit, base.as_ref().map(|base| &base[..]), &mut write).unwrap();
+        home = write.blocks().find(|(at, _)| *at == block).map(|(_, bytes)| bytes.to_vec()).or(home);
+        journal.end_home(unit, Ok(())).unwrap();
+        after = journal.home_of(unit);
+    }
+    let mut home = home.expect("the table block");
+    assert_eq!(
+        write.verify_base(&TestPlatform, &GEOMETRY, block, &home),
+        Ok(()),
+        "one inode, seven never used"
+    );
+    home[GEOMETRY.locate_inode(INODE).unwrap().offset + 30] ^= 1;
+    let Err(Error::Corrupt(found)) = write.verify_base(&TestPlatform, &GEOMETRY, block, &home) else {
+        panic!("it is spoilt");
+    };
+    assert_eq!((found.check, found.block), (Check::Crc, block));
+}
+
+#[test]
+fn nothing_is_durable_by_a_commit_during_which_the_journal_failed() {
+    let mut journal = committed();
+    let stable = journal.stable_transaction();
+    change_neighbours(&mut journal);
+    let buffer = Buffer::zeroed(journal.commit_bytes_bound() as usize).unwrap();
+    let space = CommitSpace { buffer, node: OrderedMap::reserve().unwrap() };
+    let request = CommitRequest { durable: true, force_unit_access: false, now_ns: 1 };
+    let commit = journal.begin_commit(&request, space).unwrap().ok().expect("a commit");
+    // Somebody else's flush has failed, and with it what the device's cache had of the records.
+    journal.fail(Error::Io(BlockNo(0)));
+    assert_eq!(journal.end_commit(&commit, Ok(())), Err(Error::ShutDown));
+    assert_eq!(journal.stable_transaction(), stable);
+}

@@ -157,6 +157,7 @@ impl Run<'_> {
             let is_directory = self.tree.node(target).is_some_and(Node::is_directory);
             self.tree.node_mut(new).links -= u32::from(is_directory);
             self.tree.drop_name(target);
+            self.depend_on_contents(number);
         }
         self.tree.node_mut(old).entries.remove(&old_name);
         self.tree.node_mut(new).entries.insert(new_name, number);
@@ -170,6 +171,14 @@ impl Run<'_> {
         }
         self.step()?;
         Ok(true)
+    }
+
+    /// Who replaces a file by renaming another over it gets the name with all that was written before, or not at all.
+    fn depend_on_contents(&mut self, number: u64) {
+        let node = self.tree.node_mut(number);
+        for (block, mapped) in &mut node.blocks {
+            mapped.floor = self.history.of(mapped.mapping, *block).len().saturating_sub(1);
+        }
     }
 
     fn find_whiteout(&mut self, parent: u64, name: Vec<u8>) -> Told {
