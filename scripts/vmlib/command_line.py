@@ -74,7 +74,7 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
     specs = "blank:SIZE, file:PATH, read-only:PATH or nbd:SOCKET[,EXPORT]; may be repeated"
     parser.add_argument("--disk", action="append", default=[], metavar="SPEC", help=specs)
     parser.add_argument("--memory", type=int, default=1024, metavar="MIB", help="memory of the guest (default 1024)")
-    parser.add_argument("--cpus", type=int, default=2, metavar="N", help="processors of the guest (default 2)")
+    parser.add_argument("--cpus", type=int, metavar="N", help="processors of the guest (default 2; debug kernel: 1)")
     parser.add_argument("--network", action="store_true", help="a card on a user network; the host is 10.0.2.2 there")
     parser.add_argument("--modules", default="", metavar="NAME,...", help="modules of the kernel's own to bring along")
     brought = "a program of the host to bring along, with its libraries; may be repeated"

@@ -69,6 +69,12 @@ class Environment:
         return debug * positive_float("CAIRNFS_VM_TIMEOUT_SCALE", 1.0)
 
     @property
+    def cpus(self) -> int:
+        """Processors of a guest that does not ask for a number. On the debug kernel, emulated, two that wait for each other cost more
+        than they bring, all the more beside another guest."""
+        return 1 if self.flavour == "debug" else 2
+
+    @property
     def load_divisor(self) -> int:
         """How much less of a heavy load is done: on the debug kernel a tenth."""
         return 10 if self.flavour == "debug" else 1

@@ -38,7 +38,8 @@ class MachineConfig:
 
     disks: tuple[Disk, ...] = ()
     memory_mib: int = 1024
-    cpus: int = 2
+    # None: as many as the kernel has by default.
+    cpus: int | None = None
     network: bool = False
     host_userland: bool = False
     cairnfs_module: bool = True
@@ -106,7 +107,7 @@ def _lean_launch(environment: Environment, config: MachineConfig, chosen: Accele
         kernel_image=environment.kernel_image,
         initramfs=initramfs.build(environment, contents),
         accelerator=chosen,
-        cpus=config.cpus,
+        cpus=config.cpus or environment.cpus,
         memory_mib=config.memory_mib,
         network=config.network,
         disks=config.disks,

@@ -223,7 +223,7 @@ class Runner:
     def config(self, disks: tuple[Disk, ...] = (), network: bool = True) -> MachineConfig:
         """A guest for the filesystem."""
         module = self.filesystem.needs_module
-        return MachineConfig(disks=disks, memory_mib=_MEMORY_MIB, network=network, cairnfs_module=module)
+        return MachineConfig(disks=disks, memory_mib=_MEMORY_MIB, cpus=2, network=network, cairnfs_module=module)
 
     @contextlib.contextmanager
     def guest(self, config: MachineConfig) -> Iterator[Guest]:

@@ -1,6 +1,6 @@
 #!/bin/sh
 # What files hold, by every way in and out, and on a full disk, on a new cairnfs (tests/guest, guest-data).
-# vm: timeout_s=900 disks=blank:1G programs=mkfs-cairnfs,fsck-cairnfs,/usr/bin/perl
+# vm: timeout_s=900 cpus=2 disks=blank:1G programs=mkfs-cairnfs,fsck-cairnfs,/usr/bin/perl
 insmod "$CAIRNFS_MODULES/cairnfs.ko" || exit
 guest-data "${CAIRNFS_DISKS%% *}" cairnfs
 status=$?

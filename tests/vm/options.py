@@ -492,7 +492,7 @@ def main() -> int:
         folder = Path(name)
         image = folder / "new.img"
         programs.run_for_host(ENVIRONMENT, "mkfs-cairnfs", "-q", "-J", JOURNAL, str(image), SIZE)
-        config = MachineConfig(network=True)
+        config = MachineConfig(network=True, cpus=2)
         flagged = folder / "flagged.img"
         shutil.copy(image, flagged)
         programs.run_for_host(ENVIRONMENT, "make-test-image", "flags", str(flagged))

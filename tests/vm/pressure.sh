@@ -1,7 +1,7 @@
 #!/bin/sh
 # Little memory: the page cache pushes out inodes and metadata blocks while others are in use, and everything is still there.
 # On the debug kernel lockdep sees which locks reclaim takes, and which are held where memory is asked for.
-# vm: own_boot memory_mib=512 timeout_s=180 disks=blank:3G programs=mkfs-cairnfs,fsck-cairnfs
+# vm: own_boot memory_mib=512 cpus=2 timeout_s=180 disks=blank:3G programs=mkfs-cairnfs,fsck-cairnfs
 # shellcheck source=tests/vm/lib/tap.sh
 . "$CAIRNFS_TESTS/lib/tap.sh"
 
