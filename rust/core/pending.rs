@@ -16,7 +16,8 @@
 //! order they are mapped (XFS counts the worst for each delayed extent too: `xfs_bmap_worst_indlen`). When a part in the
 //! middle is mapped first, two islands are left, and each may have a full leaf to split. What filled that leaf anew was half a
 //! leaf of this file's own blocks: the leaf that was promised to those is not given back, but goes to an island that has none.
-//! For inner nodes the reserve is enough: each that may have to be split stands for thousands of extents.
+//! So more may be promised for a while than is still needed; others find less space until the rest is mapped. For inner nodes the
+//! reserve is enough: each that may have to be split stands for thousands of extents.
 //!
 //! Locks: guarded by the inode's.
 

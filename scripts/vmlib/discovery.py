@@ -5,7 +5,7 @@ A test is a file: `NAME.sh` runs in the guest, `NAME.py` on the host, where it s
 
     timeout_s=N          limit on the fast kernel, emulated (default 60); stretched for slower ones
     disks=SPEC,...       blank:SIZE each; blank again for every test
-    memory_mib=N cpus=N  of the guest (default 1024, 2)
+    memory_mib=N cpus=N  of the guest (default 1024; 2, on the debug kernel 1)
     network              a card on QEMU's user network
     own_boot             no other test before or after it in this guest
     alone                on the host: beside no other test (--jobs), for it depends on how long things take

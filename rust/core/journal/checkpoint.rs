@@ -97,7 +97,8 @@ impl HomeWrite {
         base: &[u8],
     ) -> Result {
         let (first, end) = inodes_in(geometry, block).ok_or(Error::InvalidArgument)?;
-        (first.0..end.0).map(InodeNo).try_for_each(|number| {
+        // There is no inode 0; its slot is never used.
+        (first.0.max(1)..end.0).map(InodeNo).try_for_each(|number| {
             match verify::inode_over(platform, geometry, base, number, &mut self.inode) {
                 Err(Error::Stale) => Ok(()),
                 verified => verified,

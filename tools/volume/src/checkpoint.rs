@@ -34,6 +34,10 @@ impl Volume<'_> {
             let base = base.inspect_err(|error| self.journal().fail(*error))?;
             after = self.journal().home_of(unit);
             let base = base.as_ref().map(|content| &content[..]);
+            if let (HomeUnit::Table(block), Some(base)) = (unit, base) {
+                let verified = write.verify_base(self.platform, &self.geometry, block, base);
+                verified.inspect_err(|error| self.journal().fail(*error))?;
+            }
             let begun = self.journal().begin_home(self.platform, unit, base, &mut write);
             match begun {
                 Ok(()) => {}

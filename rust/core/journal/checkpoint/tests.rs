@@ -258,6 +258,12 @@ fn the_other_inodes_of_a_table_block_are_verified() {
         panic!("it is spoilt");
     };
     assert_eq!((found.check, found.block), (Check::Crc, block));
+    let first = GEOMETRY.table_of(GROUP);
+    assert_eq!(
+        write.verify_base(&TestPlatform, &GEOMETRY, first, &[0; BLOCK_BYTES]),
+        Ok(()),
+        "none is number 0"
+    );
 }
 
 #[test]
