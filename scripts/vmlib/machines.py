@@ -38,7 +38,6 @@ class MachineConfig:
 
     disks: tuple[Disk, ...] = ()
     memory_mib: int = 1024
-    # None: as many as the kernel has by default.
     cpus: int | None = None
     network: bool = False
     host_userland: bool = False
@@ -48,6 +47,10 @@ class MachineConfig:
     host_programs: tuple[Path, ...] = ()
     kernel_parameters: tuple[str, ...] = ()
     tests_folder: Path = initramfs.TESTS_FOLDER
+
+    def processors(self, environment: Environment) -> int:
+        """How many it gets: as many as it asks for, else as many as guests of this kernel have."""
+        return self.cpus or environment.cpus
 
 
 def _build_modules(environment: Environment, script: str, *arguments: str) -> list[Path]:
@@ -107,7 +110,7 @@ def _lean_launch(environment: Environment, config: MachineConfig, chosen: Accele
         kernel_image=environment.kernel_image,
         initramfs=initramfs.build(environment, contents),
         accelerator=chosen,
-        cpus=config.cpus or environment.cpus,
+        cpus=config.processors(environment),
         memory_mib=config.memory_mib,
         network=config.network,
         disks=config.disks,

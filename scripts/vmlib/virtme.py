@@ -46,7 +46,8 @@ def vng_command(environment: Environment, config: MachineConfig, chosen: Acceler
     path = f"{environment.vng.parent}:{os.environ['PATH']}"
     command = ["env", f"PATH={path}", str(environment.vng), "--run", str(environment.kernel_image)]
     command += ["--user", "root", "--disable-microvm"]
-    command += ["--cpus", str(config.cpus or environment.cpus), "--memory", f"{config.memory_mib}M", f"--rodir={SHARE}={share}"]
+    command += ["--cpus", str(config.processors(environment)), "--memory", f"{config.memory_mib}M"]
+    command.append(f"--rodir={SHARE}={share}")
     if chosen is not KVM:
         command.append("--disable-kvm")
     for parameter in (*_KERNEL_PARAMETERS, *config.kernel_parameters):

@@ -3,9 +3,11 @@
 //! fsck.cairnfs: checks a filesystem, and changes nothing.
 //!
 //! The device is opened for reading only. A dirty journal is replayed in memory, on an overlay, so that what is checked is
-//! what a mount would see. Who asks for a repair, as boot scripts do, is done at once with a filesystem that is marked clean, as
-//! with e2fsck; who only wants to know (-n) gets all of it checked. Exit codes are those of fsck(8): 0, no errors; 4, errors were left uncorrected; 8, the check could
-//! not be done, or repair was asked for, which there is none of yet; 16, wrong usage.
+//! what a mount would see. Who asks for a repair, as boot scripts do, is done at once with a filesystem that is marked clean,
+//! as with e2fsck; who only wants to know (-n) gets all of it checked.
+//!
+//! Exit codes are those of fsck(8): 0, no errors; 4, errors were left uncorrected; 8, the check could not be done, or repair
+//! was asked for, which there is none of yet; 16, wrong usage.
 
 mod arguments;
 mod overlay;
