@@ -89,10 +89,17 @@ kernel_source_dir() {
 	printf '%s/src/linux-%s\n' "$CAIRNFS_CACHE" "$(file_name_of "$(kernel_package_version)")"
 }
 
-# The options of one flavour, without comments: a reworded comment builds no kernel.
+# The options of one flavour, without comments: a reworded comment builds no kernel. What the flavour says of an option stands
+# for what all have in common.
 kernel_fragment() {
-	grep -hE '^CONFIG_[A-Z0-9_]+=|^# CONFIG_[A-Z0-9_]+ is not set$' \
-		"$REPOSITORY/kernel/common.config" "$REPOSITORY/kernel/$1.config"
+	local own
+	own=$(kernel_options "$1")
+	kernel_options common | grep -vwFf <(grep -oE 'CONFIG_[A-Z0-9_]+' <<<"$own")
+	printf '%s\n' "$own"
+}
+
+kernel_options() {
+	grep -E '^CONFIG_[A-Z0-9_]+=|^# CONFIG_[A-Z0-9_]+ is not set$' "$REPOSITORY/kernel/$1.config"
 }
 
 kernel_compiler_version() {

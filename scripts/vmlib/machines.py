@@ -114,7 +114,7 @@ def _lean_launch(environment: Environment, config: MachineConfig, chosen: Accele
         memory_mib=config.memory_mib,
         network=config.network,
         disks=config.disks,
-        kernel_parameters=config.kernel_parameters,
+        kernel_parameters=(*environment.kernel_parameters, *config.kernel_parameters),
     )
     return functools.partial(qemu.command_line, machine)
 

@@ -275,9 +275,9 @@ impl Journal {
     }
 
     /// Copies a unit, as `next_home` gave it, into `write`, and seals the copies: ready for the device. `base` is the table
-    /// block's present content, verified ([`HomeWrite::verify_base`]). The unit's sets are in flight from now on. [`Error::WouldBlock`]: the unit has been
-    /// changed, freed or begun by another since `next_home` named it, and must not go home now (I1). Any other error: a copy
-    /// did not verify; the journal has failed.
+    /// block's present content, verified ([`HomeWrite::verify_base`]). The unit's sets are in flight from now on.
+    /// [`Error::WouldBlock`]: the unit has been changed, freed or begun by another since `next_home` named it, and must not
+    /// go home now (I1). Any other error: a copy did not verify; the journal has failed.
     pub fn begin_home(
         &mut self,
         platform: &dyn Platform,

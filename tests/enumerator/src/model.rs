@@ -210,4 +210,9 @@ impl History {
     pub fn of(&self, mapping: u64, block: u64) -> &[(usize, Content)] {
         self.versions.get(&(mapping, block)).map_or(&[], Vec::as_slice)
     }
+
+    /// Which of them was written last.
+    pub fn newest(&self, mapping: u64, block: u64) -> usize {
+        self.of(mapping, block).len().saturating_sub(1)
+    }
 }

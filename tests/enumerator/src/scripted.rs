@@ -16,6 +16,7 @@ pub const SCRIPTED: u64 = 1 << 33;
 const BITMAP: u64 = SCRIPTED;
 const FRAGMENTS: u64 = SCRIPTED + 1;
 const RARE: u64 = SCRIPTED + 2;
+// Even, as the device of an even seed has FUA: a commit there flushes only when something asks for it.
 const REPLACED: u64 = SCRIPTED + 4;
 /// How many sizes of physical blocks meet the end.
 pub const END_SIZES: usize = 2;

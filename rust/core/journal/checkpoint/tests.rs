@@ -49,11 +49,17 @@ fn member() -> crate::memory::Reservation<ObjectKey, u64> {
     OrderedMap::<ObjectKey, u64>::reserve().unwrap()
 }
 
-/// A new inode, and bits of a bitmap of the group.
-fn change(prepared: &mut Prepared, number: InodeNo, bits: BitChange) {
+/// A new inode as it is in a handle: without its CRC.
+fn new_inode(number: InodeNo) -> Buffer {
     let new = NewInode { mode: 0o100_644, uid: 1, gid: 2, device: 0, flags: 0, project: 0, now_ns: 5 };
     let mut image = Buffer::zeroed(INODE_BYTES).unwrap();
     Inode::new(number, InodeGeneration(9), &new).unwrap().encode_unsealed(&mut image).unwrap();
+    image
+}
+
+/// A new inode, and bits of a bitmap of the group.
+fn change(prepared: &mut Prepared, number: InodeNo, bits: BitChange) {
+    let image = new_inode(number);
     let node = OrderedMap::<_, crate::journal::object::InodeObject>::reserve().unwrap();
     prepared.inodes.insert(number, PreparedInode { image, node, member: member() }).unwrap();
     let masks = Some(BitMasks::try_new().unwrap());
@@ -234,36 +240,20 @@ fn who_is_changed_all_the_time_holds_nobody_beside_him() {
 
 #[test]
 fn the_other_inodes_of_a_table_block_are_verified() {
-    let mut journal = committed();
     let mut write = HomeWrite::try_new().unwrap();
-    let block = GEOMETRY.locate_inode(INODE).unwrap().block;
-    // The last unit that goes home before the group is the table's.
-    let mut home = None;
-    let mut after = BlockNo(0);
-    while let Some(unit) = journal.next_home(after) {
-        let base = journal.home_needs_base(unit).map(|_| [0; BLOCK_BYTES]);
-        journal.begin_home(&TestPlatform, unit, base.as_ref().map(|base| &base[..]), &mut write).unwrap();
-        home = write.blocks().find(|(at, _)| *at == block).map(|(_, bytes)| bytes.to_vec()).or(home);
-        journal.end_home(unit, Ok(())).unwrap();
-        after = journal.home_of(unit);
-    }
-    let mut home = home.expect("the table block");
-    assert_eq!(
-        write.verify_base(&TestPlatform, &GEOMETRY, block, &home),
-        Ok(()),
-        "one inode, seven never used"
-    );
-    home[GEOMETRY.locate_inode(INODE).unwrap().offset + 30] ^= 1;
-    let Err(Error::Corrupt(found)) = write.verify_base(&TestPlatform, &GEOMETRY, block, &home) else {
+    let mut verify = |block, base: &[u8]| write.verify_base(&TestPlatform, &GEOMETRY, block, base);
+    let place = GEOMETRY.locate_inode(INODE).unwrap();
+    let mut inode = new_inode(INODE);
+    inode::seal(&TestPlatform, &mut inode).unwrap();
+    let mut base = vec![0; BLOCK_BYTES];
+    base[place.offset..][..INODE_BYTES].copy_from_slice(&inode);
+    assert_eq!(verify(place.block, &base), Ok(()), "one inode, seven never used");
+    base[place.offset + 30] ^= 1;
+    let Err(Error::Corrupt(found)) = verify(place.block, &base) else {
         panic!("it is spoilt");
     };
-    assert_eq!((found.check, found.block), (Check::Crc, block));
-    let first = GEOMETRY.table_of(GROUP);
-    assert_eq!(
-        write.verify_base(&TestPlatform, &GEOMETRY, first, &[0; BLOCK_BYTES]),
-        Ok(()),
-        "none is number 0"
-    );
+    assert_eq!((found.check, found.block), (Check::Crc, place.block));
+    assert_eq!(verify(GEOMETRY.table_of(GROUP), &[0; BLOCK_BYTES]), Ok(()), "none is number 0");
 }
 
 #[test]

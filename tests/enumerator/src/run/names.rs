@@ -177,7 +177,7 @@ impl Run<'_> {
     fn depend_on_contents(&mut self, number: u64) {
         let node = self.tree.node_mut(number);
         for (block, mapped) in &mut node.blocks {
-            mapped.floor = self.history.of(mapped.mapping, *block).len().saturating_sub(1);
+            mapped.floor = self.history.newest(mapped.mapping, *block);
         }
     }
 

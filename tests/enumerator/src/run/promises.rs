@@ -38,7 +38,7 @@ impl Run<'_> {
     fn newest_contents(&self, number: u64) -> Told<Vec<(u64, u64, usize)>> {
         let node = self.tree.node(number).ok_or("no node")?;
         let newest = |(block, mapped): (&u64, &Mapped)| {
-            (mapped.mapping, *block, self.history.of(mapped.mapping, *block).len().saturating_sub(1))
+            (mapped.mapping, *block, self.history.newest(mapped.mapping, *block))
         };
         Ok(node.blocks.iter().map(newest).collect())
     }
