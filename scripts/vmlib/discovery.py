@@ -110,6 +110,8 @@ def _with_wish(test: Test, name: str, value: str) -> Test:
             machine = replace(machine, test_modules=_list(value))
         case "programs":
             machine = replace(machine, host_programs=tuple(Path(each) for each in _list(value)))
+        case "leaks":
+            machine = replace(machine, leaks=True)
         case "parameters":
             machine = replace(machine, kernel_parameters=tuple(value.split()))
         case _:

@@ -75,12 +75,6 @@ class Environment:
         return 1 if self.flavour == "debug" else 2
 
     @property
-    def kernel_parameters(self) -> tuple[str, ...]:
-        """What a guest's kernel is told. On the debug kernel SLUB's checks, but not its record of who allocated and freed: KASAN keeps
-        one, and each costs a walk of the stack."""
-        return ("slub_debug=FZP",) if self.flavour == "debug" else ()
-
-    @property
     def load_divisor(self) -> int:
         """How much less of a heavy load is done: on the debug kernel a tenth."""
         return 10 if self.flavour == "debug" else 1

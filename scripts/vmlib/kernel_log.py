@@ -29,7 +29,7 @@ _BAD_MESSAGES = re.compile(
     | sleeping\ function\ called
     | INFO:\ rcu_\w+\ .*\bstalls?\b
     | soft\ lockup | hard\ LOCKUP
-    | kmemleak:\ \d+\ new\ suspected | kmemleak:\ .*(?:disabled|out\ of\ memory)
+    | kmemleak:\ \d+\ new\ suspected | kmemleak:\ (?:Cannot\ |Memory\ pool\ empty)
     | rust_kernel:\ panicked
     | refcount_t: | list_(?:add|del)\ corruption | stack-protector:
     | Objects\ remaining\ in | Slab\ cache\ still\ has\ objects

@@ -50,7 +50,7 @@ def vng_command(environment: Environment, config: MachineConfig, chosen: Acceler
     command.append(f"--rodir={SHARE}={share}")
     if chosen is not KVM:
         command.append("--disable-kvm")
-    for parameter in (*_KERNEL_PARAMETERS, *environment.kernel_parameters, *config.kernel_parameters):
+    for parameter in (*_KERNEL_PARAMETERS, *config.parameters(environment)):
         command += ["--append", parameter]
     return command
 

@@ -29,6 +29,7 @@ BAD = (
     "watchdog: BUG: soft lockup - CPU#0 stuck for 22s! [sh:1]",
     "UBSAN: array-index-out-of-bounds in fs/foo.c:1:2",
     "kmemleak: 3 new suspected memory leaks (see /sys/kernel/debug/kmemleak)",
+    "kmemleak: Cannot allocate a kmemleak_object structure",
     "rust_kernel: panicked at rust/core/x.rs:1:2:",
     "refcount_t: underflow; use-after-free.",
     "list_add corruption. prev->next should be next (1), but was 2. (prev=3).",

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Is the guest what the other tests take it for? Kernel options whose absence would make a test pass without testing
 # anything, the disks that were asked for, and the folders that every test uses.
-# vm: cpus=2 disks=blank:64M,blank:32M
+# vm: leaks cpus=2 disks=blank:64M,blank:32M
 # shellcheck source=tests/vm/lib/tap.sh
 . "$CAIRNFS_TESTS/lib/tap.sh"
 

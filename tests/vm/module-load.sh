@@ -1,7 +1,7 @@
 #!/bin/sh
 # Loading and unloading: the filesystem's type appears and goes, and a hundred rounds leave neither memory nor a message
 # behind.
-# vm: timeout_s=90
+# vm: leaks timeout_s=90
 # shellcheck source=tests/vm/lib/tap.sh
 . "$CAIRNFS_TESTS/lib/tap.sh"
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # What cannot be mounted is refused with the right error number, and leaves no trace (tests/guest, guest-mount-errors).
-# vm: disks=blank:64M
+# vm: leaks disks=blank:64M
 insmod "$CAIRNFS_MODULES/cairnfs.ko" || exit
 guest-mount-errors "${CAIRNFS_DISKS%% *}"
 status=$?

@@ -330,7 +330,7 @@ def main() -> int:
         images = Images.make(Path(name))
         disks = [Disk.image(images.path(copy), read_only=copy in READ_ONLY_COPIES) for copy in COPIES]
         devices = {copy: f"/dev/vd{chr(ord('a') + number)}" for number, copy in enumerate(COPIES)}
-        with machines.make_guest(ENVIRONMENT, MachineConfig(disks=tuple(disks))) as guest:
+        with machines.make_guest(ENVIRONMENT, MachineConfig(disks=tuple(disks), leaks=True)) as guest:
             guest.run(["/bin/sh", "-c", "insmod /lib/modules/current/cairnfs.ko"], LIMIT_S, check=True)
             cases = Cases(guest, devices, images).all()
             status = run_cases(cases, lambda: guest.run(["/bin/umount", "/mnt"], LIMIT_S))

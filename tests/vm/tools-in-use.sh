@@ -1,6 +1,6 @@
 #!/bin/sh
 # The tools on a device that is mounted: what writes refuses, also by force, and says where it is mounted; what reads warns.
-# vm: disks=blank:64M programs=mkfs-cairnfs,fsck-cairnfs,cairnfs
+# vm: leaks disks=blank:64M programs=mkfs-cairnfs,fsck-cairnfs,cairnfs
 # shellcheck source=tests/vm/lib/tap.sh
 . "$CAIRNFS_TESTS/lib/tap.sh"
 

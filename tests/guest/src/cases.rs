@@ -122,22 +122,25 @@ pub fn equal<T: PartialEq + fmt::Debug>(what: &str, found: T, wanted: T) -> Resu
     Ok(())
 }
 
-/// The main function of a guest test: `PROGRAM DEVICE [TYPE [GROUP]...]`.
+/// The main function of a guest test: `PROGRAM DEVICE [TYPE [[-]GROUP]...]`. Groups that are named are tried, else all; but none
+/// that is named with a `-`.
 ///
 /// # Errors
 /// Where the filesystem cannot be made, and those of the output.
 pub fn run(groups: &[Group], arguments: &[String]) -> Result<ExitCode> {
     let [device, rest @ ..] = arguments else {
-        bail!("usage: DEVICE [cairnfs|ext4|tmpfs [GROUP]...]");
+        bail!("usage: DEVICE [cairnfs|ext4|tmpfs [[-]GROUP]...]");
     };
     let kind = rest.first().map_or(Ok(Kind::Cairnfs), |name| Kind::parse(name))?;
-    let wanted = rest.get(1..).unwrap_or_default();
-    for name in wanted {
+    let (mut wanted, mut left_out) = (Vec::new(), Vec::new());
+    for word in rest.get(1..).unwrap_or_default() {
+        let (names, name) =
+            word.strip_prefix('-').map_or((&mut wanted, &word[..]), |name| (&mut left_out, name));
         ensure!(groups.iter().any(|group| group.name == name), "no group {name}");
+        names.push(name);
     }
-    let chosen =
-        groups.iter().filter(|group| wanted.is_empty() || wanted.iter().any(|name| name == group.name));
-    let chosen: Vec<&Group> = chosen.collect();
+    let chosen = groups.iter().filter(|group| wanted.is_empty() || wanted.contains(&group.name));
+    let chosen: Vec<&Group> = chosen.filter(|group| !left_out.contains(&group.name)).collect();
     // Behind the cases of each group: the checker's.
     let count: usize = chosen.iter().map(|group| group.cases.len() + 1).sum();
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));

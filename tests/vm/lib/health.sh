@@ -27,13 +27,18 @@ else
 	skip "lockdep is alive" "this kernel has no lockdep"
 fi
 
-if [ -w "$KMEMLEAK" ]; then
+if grep -q kmemleak=off /proc/cmdline; then
+	skip "no memory is leaked" "this guest is not asked to look for leaks"
+elif [ -w "$KMEMLEAK" ]; then
 	sleep "$KMEMLEAK_MIN_AGE_S"
 	# An object is reported when it was unreachable in a scan; a pointer that was in a register may hide it from one,
 	# and one that is moved during a scan makes it look lost: two scans settle both.
-	echo scan >"$KMEMLEAK"
-	echo scan >"$KMEMLEAK"
-	check_equal "no memory is leaked" "" "$(cat "$KMEMLEAK")"
+	if echo scan >"$KMEMLEAK" && echo scan >"$KMEMLEAK"; then
+		check_equal "no memory is leaked" "" "$(cat "$KMEMLEAK")"
+	else
+		fail "no memory is leaked"
+		comment "kmemleak has switched itself off"
+	fi
 else
 	skip "no memory is leaked" "this kernel has no kmemleak"
 fi

@@ -1,4 +1,4 @@
-//! What files hold, on a new filesystem: `guest-data DEVICE [TYPE [GROUP]...]`. The type is cairnfs, unless ext4 or tmpfs is
+//! What files hold, on a new filesystem: `guest-data DEVICE [TYPE [[-]GROUP]...]`. The type is cairnfs, unless ext4 or tmpfs is
 //! named to test the tests; groups are those of `data.rs`, all without.
 
 use std::process::ExitCode;
