@@ -277,10 +277,11 @@ fn version_help_and_wrong_dates() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("SOURCE_DATE_EPOCH is \"yesterday\""));
 }
 
-/// What it shows on a terminal; `script` (bsdutils) is one.
-fn on_a_terminal(arguments: &str, image: &Path) -> String {
+/// What it shows on a terminal of that type; `script` (bsdutils) is one.
+fn on_a_terminal(terminal: &str, arguments: &str, image: &Path) -> String {
     let words = format!("{} -f {arguments} {} 64M", env!("CARGO_BIN_EXE_mkfs-cairnfs"), image.display());
-    let output = Command::new("script").args(["-qec", &words, "/dev/null"]).output().unwrap();
+    let output =
+        Command::new("script").args(["-qec", &words, "/dev/null"]).env("TERM", terminal).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{text}");
     text
@@ -290,9 +291,11 @@ fn on_a_terminal(arguments: &str, image: &Path) -> String {
 fn progress_is_shown_on_a_terminal_and_nowhere_else() {
     let images = Images::new();
     let image = images.path("image");
-    let shown = on_a_terminal("", &image);
+    let shown = on_a_terminal("xterm", "", &image);
     assert!(shown.contains("writing ") && shown.contains('%'), "{shown:?}");
-    assert!(!on_a_terminal("-q", &image).contains('%'));
+    assert!(!on_a_terminal("xterm", "-q", &image).contains('%'));
+    // One that cannot go back in its line gets no bar.
+    assert!(!on_a_terminal("dumb", "", &image).contains('%'));
     // `made` refuses any word on standard error.
     assert!(!made(&["-f"], &image, Some("64M")).contains('%'));
 }
