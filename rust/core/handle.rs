@@ -13,7 +13,7 @@
 
 use crate::blocks::{BlockGuard, ChangeBlocks, ReadBlocks};
 use crate::directory::hash::HashKey;
-use crate::error::{Error, Result};
+use crate::error::{corrupt, Check, Error, Result};
 use crate::format::block_header::{BlockHeader, BlockKind, Stamp};
 use crate::format::group::Geometry;
 use crate::format::item::{Operation, OperationItem};
@@ -47,9 +47,6 @@ pub trait Environment: Groups {
     /// A copy of an inode as closed handles left it, free or not: what the journal has of it, else its verified slot in the
     /// inode table. A slot that was never used is [`Error::Stale`].
     fn read_inode(&self, number: InodeNo) -> Result<Owned<Inode>>;
-
-    /// The generation of a slot that was used before, for its next user; `None`: never used.
-    fn slot_generation(&self, number: InodeNo) -> Result<Option<u32>>;
 
     /// Works on the journal, under the journal mutex.
     fn with_journal(&self, action: &mut dyn FnMut(&mut Journal) -> Result) -> Result;
@@ -174,15 +171,25 @@ impl<'e> Handle<'e> {
         self.taken_inodes.reserve(1)?;
         let number = choose::allocate_inode(self.environment, parent, directory)?;
         self.taken_inodes.push_within_capacity(number)?;
-        let generation = match self.environment.slot_generation(number)? {
-            Some(before) => before.wrapping_add(1),
-            None => {
+        Ok((number, self.next_generation(number)?))
+    }
+
+    /// The generation for the next user of a slot whose bit was clear. The slot of a file in use is corruption: its next user would
+    /// overwrite it.
+    fn next_generation(&self, number: InodeNo) -> Result<u32> {
+        match self.environment.read_inode(number) {
+            Ok(before) if before.core.is_free() => Ok(before.core.generation.0.wrapping_add(1)),
+            Ok(used) => {
+                let place = self.environment.geometry().locate_inode(number)?;
+                corrupt(Check::Bitmap, place.block, 0, u64::from(used.core.mode))
+            }
+            Err(Error::Stale) => {
                 let mut random = [0; 4];
                 self.environment.platform().random(&mut random);
-                u32::from_le_bytes(random)
+                Ok(u32::from_le_bytes(random))
             }
-        };
-        Ok((number, generation))
+            Err(error) => Err(error),
+        }
     }
 
     /// Makes `inode` a free slot, whose number may be given out when the handle has closed.
@@ -433,7 +440,7 @@ impl ChangeBlocks for Handle<'_> {
         }
         let private = self.blocks.get_mut(block).ok_or(Error::ShutDown)?;
         if private.kind != kind || private.owner != owner {
-            return crate::error::corrupt(crate::error::Check::Shared, block, owner.0, private.owner.0);
+            return corrupt(Check::Shared, block, owner.0, private.owner.0);
         }
         Ok(&mut private.bytes)
     }

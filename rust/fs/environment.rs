@@ -185,14 +185,6 @@ impl Environment for Mounted {
         logged.unwrap_or_else(|| self.inode_from_table(number))
     }
 
-    fn slot_generation(&self, number: InodeNo) -> Result<Option<u32>> {
-        match self.read_inode(number) {
-            Ok(inode) => Ok(Some(inode.core.generation.0)),
-            Err(Error::Stale) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
     fn with_journal(&self, action: &mut dyn FnMut(&mut Journal) -> Result) -> Result {
         self.journaling.locked(|state| action(&mut state.journal))
     }

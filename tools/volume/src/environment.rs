@@ -144,14 +144,6 @@ impl Environment for Volume<'_> {
         self.inode_from_table(number)
     }
 
-    fn slot_generation(&self, number: InodeNo) -> Result<Option<u32>> {
-        match self.read_inode(number) {
-            Ok(inode) => Ok(Some(inode.core.generation.0)),
-            Err(Error::Stale) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
     fn with_journal(&self, action: &mut dyn FnMut(&mut Journal) -> Result) -> Result {
         action(&mut self.journal())
     }

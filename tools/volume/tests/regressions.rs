@@ -5,9 +5,11 @@
 use cairnfs_core::device::Device;
 use cairnfs_core::error::{Check, Corruption, Error, Result};
 use cairnfs_core::format::journal::JournalHeader;
+use cairnfs_core::handle::Environment as _;
 use cairnfs_core::inode::NewInode;
 use cairnfs_core::make::{self, Identity, Plan, Request};
 use cairnfs_core::operation::data::Progress;
+use cairnfs_core::space::choose::Groups;
 use cairnfs_core::units::{BlockNo, BlockRun, InodeNo, BLOCK_BYTES};
 use cairnfs_device::{MemoryDevice, StdPlatform};
 use cairnfs_volume::{RecordDevice, Volume};
@@ -50,6 +52,21 @@ fn a_commit_makes_durable_what_an_earlier_one_has_only_written() {
     volume.commit().unwrap();
     let journal = volume.journal();
     assert_eq!(journal.stable_transaction().next(), journal.running_transaction());
+}
+
+/// A file was made over another one whose bit in the bitmap of inodes was clear.
+#[test]
+fn a_used_inode_whose_bit_is_clear_is_not_given_out() {
+    let platform = StdPlatform::new();
+    let device = made(&platform);
+    let volume = Volume::mount(&device, &platform).unwrap();
+    let (number, _) = volume.create(ROOT, b"file", &file(), None).unwrap();
+    let place = Groups::geometry(&volume).locate_inode(number).unwrap();
+    volume.with_group(place.group, &mut |group| group.release_inode(place.index)).unwrap();
+    let wrong = Error::Corrupt(Corruption::new(Check::Bitmap, place.block, 0, 0o100_644));
+    assert_eq!(volume.create(ROOT, b"other", &file(), None).map(drop), Err(wrong));
+    assert!(volume.lookup(ROOT, b"other").unwrap().is_none());
+    assert_eq!(volume.read_inode(number).unwrap().core.mode, 0o100_644);
 }
 
 /// A block that was changed, committed and then freed while a home write of it was under way kept its last record needed for
