@@ -24,6 +24,8 @@ pub enum Error {
     NoSpace,
     /// No free inodes.
     NoInodes,
+    /// No free slot in the orphan index: it has to be made longer first.
+    OrphanIndexFull,
     /// No such name, attribute or inode.
     NotFound,
     /// The inode has been freed since it was named (NFS handles, orphans).
@@ -254,7 +256,7 @@ impl Error {
             Self::IsADirectory => 21,
             Self::InvalidArgument | Self::Unsupported(_) => 22,
             Self::FileTooLarge => 27,
-            Self::NoSpace | Self::NoInodes | Self::NoAttributeSpace => 28,
+            Self::NoSpace | Self::NoInodes | Self::OrphanIndexFull | Self::NoAttributeSpace => 28,
             Self::ReadOnly => 30,
             Self::TooManyLinks => 31,
             Self::NameTooLong => 36,
@@ -276,6 +278,7 @@ impl core::fmt::Display for Error {
             Self::OutOfMemory => f.write_str("out of memory"),
             Self::NoSpace => f.write_str("no space left on device"),
             Self::NoInodes => f.write_str("no free inodes left"),
+            Self::OrphanIndexFull => f.write_str("no free slot in the orphan index"),
             Self::NotFound => f.write_str("not found"),
             Self::Stale => f.write_str("stale inode"),
             Self::Exists => f.write_str("exists already"),

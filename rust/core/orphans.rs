@@ -137,14 +137,14 @@ impl Orphans {
         self.block_of(slot).is_none()
     }
 
-    /// Enters an orphan, open, and gives it the lowest free slot: its number and block. [`Error::NoSpace`] when the index has
-    /// no free slot, [`Error::Exists`] when it is one already.
+    /// Enters an orphan, open, and gives it the lowest free slot: its number and block. [`Error::OrphanIndexFull`] when
+    /// there is none, [`Error::Exists`] when it is one already.
     pub fn take(&mut self, key: OrphanKey, cause: Cause, now_ns: u64) -> Result<(OrphanSlot, BlockNo)> {
         if self.entries.contains_key(key) {
             return Err(Error::Exists);
         }
         let slot = self.free_slot();
-        let block = self.block_of(slot).ok_or(Error::NoSpace)?;
+        let block = self.block_of(slot).ok_or(Error::OrphanIndexFull)?;
         let entry = OrderedMap::<OrphanKey, Orphan>::reserve()?;
         self.used.insert(slot, key)?;
         let orphan = Orphan { slot, cause, since_ns: now_ns, attempts: 0, open: true, held: false };

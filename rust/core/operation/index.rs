@@ -2,8 +2,9 @@
 
 //! The orphan index: reading it at mount, and making it longer when an operation finds all of its slots in use.
 //!
-//! An operation that needs a slot and finds none fails with [`Error::NoSpace`] and leaves no trace, and the index says that it is
-//! full ([`crate::orphans::Orphans::is_full`]). Its caller then opens a handle for [`grow`], closes it, and does the operation again.
+//! An operation that needs a slot and finds none fails with [`Error::OrphanIndexFull`] and leaves no trace. Its caller then opens a
+//! handle for [`grow`], unless the index is not full any more ([`crate::orphans::Orphans::is_full`]), closes it, and does the
+//! operation again.
 //! The index never becomes shorter: what was needed once is needed again, and a slot's number says where it stands.
 //!
 //! The new block is logged fresh with the inode that maps it, so a crash leaves an index with the block or without. Its

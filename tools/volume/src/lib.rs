@@ -177,7 +177,9 @@ impl<'d> Volume<'d> {
         let mut tries = 0;
         loop {
             let outcome = self.run_once(worst, class, work);
-            if !matches!(outcome, Err(Error::NoSpace | Error::NoInodes)) || tries == TRIES {
+            if !matches!(outcome, Err(Error::NoSpace | Error::NoInodes | Error::OrphanIndexFull))
+                || tries == TRIES
+            {
                 return outcome;
             }
             tries += 1;
