@@ -62,6 +62,22 @@ impl Bio {
         unsafe { bio.add(memory, bytes) }.then_some(bio)
     }
 
+    /// A flush of the device's cache: a bio without memory. Charged to the root control group, as writes are.
+    ///
+    /// # Safety
+    ///
+    /// `device` must be open as long as the bio exists.
+    pub(crate) unsafe fn new_flush(device: *mut bindings::block_device) -> Option<Self> {
+        let operation = bindings::CAIRNFS_REQ_WRITE | bindings::CAIRNFS_REQ_PREFLUSH;
+        // SAFETY: The device is open. The allocation waits, and does not fail.
+        let bio = unsafe { bindings::cairnfs_helper_bio_alloc(device, 0, operation) };
+        // INVARIANT: Just allocated.
+        let bio = Self(NonNull::new(bio)?);
+        // SAFETY: The bio is this function's.
+        unsafe { bindings::cairnfs_helper_bio_charge_root(bio.0.as_ptr()) };
+        Some(bio)
+    }
+
     /// # Safety
     ///
     /// As [`Self::new`] for `memory`.

@@ -179,10 +179,12 @@ impl Device for BlockDevice {
     }
 
     fn flush(&self) -> Result {
-        // SAFETY: The device is open, and this context may sleep.
-        match unsafe { bindings::blkdev_issue_flush(self.as_ptr()) } {
-            0 => Ok(()),
-            _ => Err(Error::Io(BlockNo(0))),
+        // Not `blkdev_issue_flush`: a limit on the caller's control group would hold up all who wait for the flush.
+        // SAFETY: The device is open, and stays so until the bio has ended.
+        let bio = unsafe { Bio::new_flush(self.as_ptr()) };
+        match bio.is_some_and(Bio::submit_and_wait) {
+            true => Ok(()),
+            false => Err(Error::Io(BlockNo(0))),
         }
     }
 

@@ -16,7 +16,7 @@ use cairnfs_bindings as bindings;
 use core::mem::{offset_of, size_of, MaybeUninit};
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
-use kernel::error::{code::ENOMEM, Error, Result};
+use kernel::error::{code::EBUSY, code::ENOMEM, Error, Result};
 use kernel::ffi::c_void;
 use kernel::prelude::PinInit;
 
@@ -57,6 +57,7 @@ impl InodeCache {
 pub(crate) struct Registration(&'static InodeCache);
 
 impl Registration {
+    /// EBUSY when there is one already.
     pub(crate) fn new<T: FileSystem>(cache: &'static InodeCache) -> Result<Self> {
         let bytes = size_of::<InodeWithData<T::InodeData>>() as u32;
         // SAFETY: The name is static; the constructor fits objects of this size.
@@ -70,8 +71,12 @@ impl Registration {
         if created.is_null() {
             return Err(ENOMEM);
         }
-        // INVARIANT: The cache's objects are `T`'s, and there is no other filesystem with this static.
-        cache.0.store(created, Ordering::Release);
+        if cache.0.compare_exchange(ptr::null_mut(), created, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+            // SAFETY: It was made just now, and nobody has seen it.
+            unsafe { bindings::kmem_cache_destroy(created) };
+            return Err(EBUSY);
+        }
+        // INVARIANT: The cache's objects are `T`'s, and there is no other registration with this static.
         Ok(Self(cache))
     }
 }

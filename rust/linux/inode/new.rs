@@ -16,7 +16,7 @@ use cairnfs_bindings as bindings;
 use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
-use kernel::error::code::{EEXIST, ENOMEM};
+use kernel::error::code::{EEXIST, EINVAL, ENOMEM};
 use kernel::error::{to_result, Error, Result};
 use kernel::ffi;
 use kernel::prelude::PinInit;
@@ -59,6 +59,18 @@ pub enum Kind {
     LongSymlink,
     /// A device, by its number as `new_encode_dev` has it; or a pipe or socket.
     Special(u32),
+}
+
+impl Kind {
+    /// Whether inodes of this kind have a mode of this type: whoever frees an inode goes by its mode.
+    fn fits(&self, mode: u16) -> bool {
+        match u32::from(mode) & bindings::S_IFMT {
+            bindings::S_IFDIR => matches!(self, Self::Directory),
+            bindings::S_IFREG => matches!(self, Self::Regular),
+            bindings::S_IFLNK => matches!(self, Self::ShortSymlink(_) | Self::LongSymlink),
+            _ => matches!(self, Self::Special(_)),
+        }
+    }
 }
 
 /// What `chattr` can set and VFS heeds by itself (`S_*`).
@@ -120,7 +132,8 @@ pub struct Parameters {
 pub struct New<T: FileSystem>(NonNull<bindings::inode>, PhantomData<T>);
 
 impl<T: file_system_type::Operations> New<T> {
-    /// Initialises the inode; from now on all can use it. Fails only as `data` does, and then the inode goes.
+    /// Initialises the inode; from now on all can use it. Fails as `data` does, or with EINVAL when kind and mode do not fit each
+    /// other, and then the inode goes.
     pub fn init(
         self,
         parameters: Parameters,
@@ -138,6 +151,9 @@ impl<T: file_system_type::Operations> New<T> {
 
     /// Gives the inode all that it shall have; on failure, nothing.
     fn set(&self, parameters: Parameters, data: impl PinInit<T::InodeData, Error>) -> Result {
+        if !parameters.kind.fits(parameters.mode) {
+            return Err(EINVAL);
+        }
         let inode = self.0.as_ptr();
         // SAFETY: By the type invariants nobody else uses the inode or its data yet.
         unsafe {
