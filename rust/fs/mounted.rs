@@ -170,33 +170,23 @@ impl Mounted {
     ) -> Result<(T, Closed)> {
         // Whether the journal works is looked at when room is reserved.
         self.check_mounted_for_writing()?;
-        match self.change_with_slots(scope, inodes, worst, class, work) {
+        // The orphan index is made longer as often as others have taken its last slot.
+        let mut attempt = || loop {
+            match self.change_once(scope, inodes, worst, class, work) {
+                Err(Error::OrphanIndexFull) => self.grow_orphan_index()?,
+                outcome => return outcome,
+            }
+        };
+        match attempt() {
             Err(Error::NoSpace | Error::NoInodes) => {
                 if class == Class::Normal {
                     // The reserved class is the remover's own. What cannot be removed is no reason not to try the rest.
                     let _ = self.remove_orphans(None);
                 }
                 self.commit_frees()?;
-                self.change_with_slots(scope, inodes, worst, class, work)
+                attempt()
             }
             outcome => outcome,
-        }
-    }
-
-    /// Does the change once, but makes the orphan index longer as often as others have taken the last slot.
-    fn change_with_slots<T>(
-        &self,
-        scope: Scope,
-        inodes: &[&VfsInode],
-        worst: Worst,
-        class: Class,
-        work: &mut dyn FnMut(&mut Handle<'_>) -> Result<T>,
-    ) -> Result<(T, Closed)> {
-        loop {
-            match self.change_once(scope, inodes, worst, class, work) {
-                Err(Error::OrphanIndexFull) => self.grow_orphan_index()?,
-                outcome => return outcome,
-            }
         }
     }
 

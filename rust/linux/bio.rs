@@ -47,34 +47,38 @@ impl Bio {
         }
         // One more than whole pages, for memory that begins within one.
         let pages = bytes.div_ceil(PAGE_BYTES).saturating_add(1).min(PAGES_MAX) as u16;
-        // SAFETY: The device is open. The allocation waits, and does not fail.
-        let bio = unsafe { bindings::cairnfs_helper_bio_alloc(device, pages, operation) };
-        // INVARIANT: Just allocated.
-        let mut bio = Self(NonNull::new(bio)?);
+        // SAFETY: The device is open.
+        let mut bio = unsafe { Self::allocate(device, pages, operation) }?;
         // SAFETY: The bio is this function's.
-        unsafe {
-            (*bio.0.as_ptr()).bi_iter.bi_sector = start_byte / SECTOR_BYTES as u64;
-            if operation & bindings::CAIRNFS_REQ_OP_MASK != bindings::CAIRNFS_REQ_OP_READ {
-                bindings::cairnfs_helper_bio_charge_root(bio.0.as_ptr());
-            }
-        }
+        unsafe { (*bio.0.as_ptr()).bi_iter.bi_sector = start_byte / SECTOR_BYTES as u64 };
         // SAFETY: As the caller vouches.
         unsafe { bio.add(memory, bytes) }.then_some(bio)
     }
 
-    /// A flush of the device's cache: a bio without memory. Charged to the root control group, as writes are.
+    /// A flush of the device's cache: a write without memory.
     ///
     /// # Safety
     ///
     /// `device` must be open as long as the bio exists.
     pub(crate) unsafe fn new_flush(device: *mut bindings::block_device) -> Option<Self> {
-        let operation = bindings::CAIRNFS_REQ_WRITE | bindings::CAIRNFS_REQ_PREFLUSH;
+        // SAFETY: As the caller vouches.
+        unsafe { Self::allocate(device, 0, bindings::CAIRNFS_REQ_WRITE | bindings::CAIRNFS_REQ_PREFLUSH) }
+    }
+
+    /// A bio with room for `pages` pages.
+    ///
+    /// # Safety
+    ///
+    /// `device` must be open as long as the bio exists.
+    unsafe fn allocate(device: *mut bindings::block_device, pages: u16, operation: u32) -> Option<Self> {
         // SAFETY: The device is open. The allocation waits, and does not fail.
-        let bio = unsafe { bindings::cairnfs_helper_bio_alloc(device, 0, operation) };
+        let bio = unsafe { bindings::cairnfs_helper_bio_alloc(device, pages, operation) };
         // INVARIANT: Just allocated.
         let bio = Self(NonNull::new(bio)?);
-        // SAFETY: The bio is this function's.
-        unsafe { bindings::cairnfs_helper_bio_charge_root(bio.0.as_ptr()) };
+        if operation & bindings::CAIRNFS_REQ_OP_MASK != bindings::CAIRNFS_REQ_OP_READ {
+            // SAFETY: The bio is this function's.
+            unsafe { bindings::cairnfs_helper_bio_charge_root(bio.0.as_ptr()) };
+        }
         Some(bio)
     }
 

@@ -4,8 +4,8 @@
 //!
 //! This is for metadata, the journal and recovery: from and to memory that the caller has, waited for.
 //!
-//! Bios come from the pool that all filesystems share, which always has one for who waits; writes are charged to the root
-//! control group.
+//! Bios come from the pool that all filesystems share, which always has one for who waits; writes and flushes are charged to the
+//! root control group.
 
 use crate::bio::{self, Bio};
 use cairnfs_bindings as bindings;
@@ -182,10 +182,10 @@ impl Device for BlockDevice {
         // Not `blkdev_issue_flush`: a limit on the caller's control group would hold up all who wait for the flush.
         // SAFETY: The device is open, and stays so until the bio has ended.
         let bio = unsafe { Bio::new_flush(self.as_ptr()) };
-        match bio.is_some_and(Bio::submit_and_wait) {
-            true => Ok(()),
-            false => Err(Error::Io(BlockNo(0))),
+        if !bio.is_some_and(Bio::submit_and_wait) {
+            return Err(Error::Io(BlockNo(0)));
         }
+        Ok(())
     }
 
     fn zero(&self, run: BlockRun) -> Result {

@@ -16,7 +16,8 @@ use cairnfs_bindings as bindings;
 use core::mem::{offset_of, size_of, MaybeUninit};
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
-use kernel::error::{code::EBUSY, code::ENOMEM, Error, Result};
+use kernel::error::code::{EBUSY, ENOMEM};
+use kernel::error::{Error, Result};
 use kernel::ffi::c_void;
 use kernel::prelude::PinInit;
 
